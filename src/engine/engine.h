@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The narrow interface to what runs guest code: KVM (engine/kvm) or a script
+ * (engine/fake). Data only: no guest-visible rule lives behind it, and no
+ * Hyper-V emulation of the back end's own is ever enabled.
+ *
+ * Ownership: engine_vm_create() and engine_vcpu_create() give objects that the
+ * matching _destroy() frees; vCPUs go before their VM. Errors are negative
+ * errno. Unless said otherwise a vcpu function belongs to the thread that runs
+ * the vCPU; vm functions and engine_vcpu_kick() may be called by any thread.
+ */
+#ifndef NESTOR_ENGINE_ENGINE_H
+#define NESTOR_ENGINE_ENGINE_H
+
+#include "base/types.h"
+
+/* The order is that of struct kvm_regs, so the KVM engine shares memory with the kernel. */
+struct engine_regs {
+	u64 rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp;
+	u64 r8, r9, r10, r11, r12, r13, r14, r15;
+	u64 rip, rflags;
+};
+
+struct engine_segment {
+	u64 base;
+	u32 limit;
+	u16 selector;
+	u16 attributes; /* VMCB/TLFS form: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11 */
+};
+
+struct engine_table {
+	u64 base;
+	u16 limit;
+};
+
+struct engine_sregs {
+	struct engine_segment cs, ds, es, fs, gs, ss, tr, ldt;
+	struct engine_table gdt, idt;
+	u64 cr0, cr2, cr3, cr4, cr8, efer, apic_base;
+};
+
+/* What the hypercall ABI asks of the caller's mode. */
+struct engine_mode {
+	u8 cpl;
+	bool protected_mode; /* CR0.PE */
+	bool long_mode;	     /* 64-bit code segment in long mode */
+};
+
+enum engine_exit_kind {
+	ENGINE_EXIT_INTR,      /* kicked, or a signal: nothing to answer */
+	ENGINE_EXIT_HYPERCALL, /* an OUT to the hypercall port; registers hold the call */
+	ENGINE_EXIT_IO,
+	ENGINE_EXIT_MMIO,
+	ENGINE_EXIT_RDMSR,
+	ENGINE_EXIT_WRMSR,
+	ENGINE_EXIT_EOI,      /* a level-triggered IO-APIC vector was acknowledged */
+	ENGINE_EXIT_HALT,     /* only where the engine does not sleep in the kernel */
+	ENGINE_EXIT_SHUTDOWN, /* triple fault */
+	ENGINE_EXIT_MEMORY,   /* access to memory that is not accessible now; state is before it */
+	ENGINE_EXIT_ERROR,    /* the back end cannot go on; error.what says why */
+	ENGINE_EXIT_COUNT,
+};
+
+/* Why a vCPU stopped. Answers are written in place before the next engine_vcpu_run(). */
+struct engine_exit {
+	enum engine_exit_kind kind;
+	union {
+		struct {
+			u16 port;
+			u8 size; /* 1, 2, 4 */
+			bool write;
+			u32 count;  /* string I/O: elements */
+			void *data; /* count * size bytes; the answer of a read goes here */
+		} io;
+		struct {
+			u64 gpa;
+			u8 size; /* 1 to 8 */
+			bool write;
+			u8 *data;
+		} mmio;
+		struct {
+			u32 index;
+			u64 value; /* written value, or the answer */
+			bool fault; /* answer: raise #GP instead */
+		} msr;
+		struct {
+			u8 vector;
+		} eoi;
+		struct {
+			u64 gpa; /* ~0 when the back end does not know it */
+			u8 write, fetch;
+		} memory;
+		struct {
+			const char *what; /* static or owned by the vCPU */
+			u64 code;
+		} error;
+	};
+};
+
+struct engine_cpuid {
+	u32 leaf, index;
+	bool indexed; /* index is significant */
+	u32 eax, ebx, ecx, edx;
+};
+
+struct engine_msr {
+	u32 index;
+	u64 value;
+};
+
+struct engine_vcpu {
+	const struct engine_ops *ops;
+	u32 id; /* APIC id */
+	/* Valid from the return of run() to the next run(); set regs_dirty after writing. */
+	struct engine_regs *regs;
+	bool regs_dirty;
+	struct engine_exit exit;
+};
+
+struct engine_vm {
+	const struct engine_ops *ops;
+};
+
+/* An eventfd that raises an MSI without a trip through this process. */
+struct engine_irqfd {
+	int fd;
+	u32 gsi;
+	u64 address;
+	u32 data;
+};
+
+struct engine_vm_config {
+	u32 max_vcpus;	    /* APIC ids are below this */
+	u16 hypercall_port; /* an OUT here is a hypercall */
+	bool trap_msrs;	    /* synthetic MSRs 0x40000000-0x400010FF exit to us */
+};
+
+struct engine_ops {
+	const char *name;
+
+	int (*vm_create)(void *engine, const struct engine_vm_config *cfg, struct engine_vm **out);
+	void (*vm_destroy)(struct engine_vm *vm);
+
+	/* Guest memory: page-aligned; a slot is named by its first GPA. */
+	int (*vm_map)(struct engine_vm *vm, u64 gpa, u64 bytes, void *hva, bool writable);
+	int (*vm_unmap)(struct engine_vm *vm, u64 gpa);
+
+	/* A fixed-address MSI. 1 delivered, 0 no such destination, or -errno. */
+	int (*vm_msi)(struct engine_vm *vm, u64 address, u32 data);
+	/* @irqfd is filled by the caller but for gsi; remove before closing the fd. */
+	int (*vm_irqfd_add)(struct engine_vm *vm, struct engine_irqfd *irqfd);
+	int (*vm_irqfd_update)(struct engine_vm *vm, struct engine_irqfd *irqfd);
+	void (*vm_irqfd_remove)(struct engine_vm *vm, struct engine_irqfd *irqfd);
+	/* A write of @size bytes to @port (any value) signals @fd instead of exiting. */
+	int (*vm_ioeventfd)(struct engine_vm *vm, u64 addr, u32 size, bool mmio, int fd, bool add);
+	/* Tells the engine what an IO-APIC pin now raises, so that it reports its EOIs. */
+	int (*vm_ioapic_route)(struct engine_vm *vm, u32 pin, u64 address, u32 data);
+
+	/* The CPUID the back end can give a guest. *count: in capacity, out number. -E2BIG. */
+	int (*cpuid_supported)(void *engine, struct engine_cpuid *out, u32 *count);
+	/* Guest TSC frequency in Hz. */
+	u64 (*tsc_hz)(struct engine_vm *vm);
+	/* The guest's TSC now: what RDTSC would give on any of its vCPUs. Any thread. */
+	u64 (*tsc_now)(struct engine_vm *vm);
+
+	int (*vcpu_create)(struct engine_vm *vm, u32 id, struct engine_vcpu **out);
+	void (*vcpu_destroy)(struct engine_vcpu *vcpu);
+	int (*vcpu_set_cpuid)(struct engine_vcpu *vcpu, const struct engine_cpuid *e, u32 count);
+	/* Fills vcpu->exit. -errno only when the back end is broken. */
+	int (*vcpu_run)(struct engine_vcpu *vcpu);
+	/* Any thread: makes a running or next vcpu_run() return ENGINE_EXIT_INTR soon. */
+	void (*vcpu_kick)(struct engine_vcpu *vcpu);
+	/* The mode at the last exit; cheap. */
+	struct engine_mode (*vcpu_mode)(struct engine_vcpu *vcpu);
+	/*
+	 * Finishes the instruction of the last exit with the answer given, without
+	 * running further, so that registers may be set freely. Idempotent.
+	 */
+	int (*vcpu_complete)(struct engine_vcpu *vcpu);
+	/* After vcpu_complete(): an exception at the current RIP. error_code -1: has none. */
+	int (*vcpu_inject_exception)(struct engine_vcpu *vcpu, u8 vector, s64 error_code);
+	int (*vcpu_get_sregs)(struct engine_vcpu *vcpu, struct engine_sregs *out);
+	int (*vcpu_set_sregs)(struct engine_vcpu *vcpu, const struct engine_sregs *in);
+	/* XMM0-15 as 16 bytes each. */
+	int (*vcpu_get_xmm)(struct engine_vcpu *vcpu, u8 xmm[16][16]);
+	int (*vcpu_set_xmm)(struct engine_vcpu *vcpu, const u8 xmm[16][16]);
+	/* Architectural MSRs; an unknown one is -EINVAL. */
+	int (*vcpu_get_msr)(struct engine_vcpu *vcpu, u32 index, u64 *value);
+	int (*vcpu_set_msr)(struct engine_vcpu *vcpu, u32 index, u64 value);
+	/* Linear to guest physical through the guest's page tables; -EFAULT if not mapped. */
+	int (*vcpu_translate)(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
+};
+
+struct engine {
+	const struct engine_ops *ops;
+	void *ctx;
+};
+
+static inline int engine_vm_create(struct engine *e, const struct engine_vm_config *cfg,
+				   struct engine_vm **out)
+{
+	return e->ops->vm_create(e->ctx, cfg, out);
+}
+
+static inline int engine_vcpu_run(struct engine_vcpu *vcpu)
+{
+	return vcpu->ops->vcpu_run(vcpu);
+}
+
+static inline void engine_vcpu_kick(struct engine_vcpu *vcpu)
+{
+	vcpu->ops->vcpu_kick(vcpu);
+}
+
+static inline int engine_vm_msi(struct engine_vm *vm, u64 address, u32 data)
+{
+	return vm->ops->vm_msi(vm, address, data);
+}
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest memory: which GPA ranges are backed by which host memory, and the only
+ * way to reach it. Readers take no lock: the map is an immutable array behind
+ * an atomic pointer; a change publishes a new array and keeps the old one until
+ * gmem_fini(), so a pointer obtained under the old map stays valid for as long
+ * as the host memory itself is.
+ *
+ * Every access names a length and fails as a whole (-EFAULT) when any byte is
+ * outside the map. Guest bytes can change at any moment: copy once, check the
+ * copy, use the copy.
+ */
+#ifndef NESTOR_MEM_GMEM_H
+#define NESTOR_MEM_GMEM_H
+
+#include <pthread.h>
+
+#include "base/types.h"
+
+enum gmem_kind {
+	GMEM_RAM,	/* ordinary memory, in the e820 map as usable */
+	GMEM_RESERVED,	/* backed, but not the kernel's to hand out (hypervisor pages, tables) */
+};
+
+struct gmem_region {
+	u64 gpa;
+	u64 bytes;
+	u8 *hva;
+	enum gmem_kind kind;
+};
+
+struct gmem_map;
+
+struct gmem {
+	struct gmem_map *map;	/* atomic; readers load-acquire */
+	struct gmem_map *old;	/* retired maps, freed by gmem_fini() */
+	pthread_mutex_t lock;	/* serializes writers */
+};
+
+int gmem_init(struct gmem *gm);
+/* Frees the maps, not the memory they name: whoever mapped that unmaps it. */
+void gmem_fini(struct gmem *gm);
+
+/* Adds a region. -EINVAL: unaligned or empty; -EEXIST: overlaps; -ENOMEM. */
+int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind);
+/* Removes the region that starts at @gpa. -ENOENT if there is none. */
+int gmem_remove(struct gmem *gm, u64 gpa);
+
+/* Number of regions, and a copy of the i-th (ordered by GPA). */
+u32 gmem_count(struct gmem *gm);
+struct gmem_region gmem_at(struct gmem *gm, u32 i);
+
+/*
+ * Host address of @len bytes at @gpa if they lie in one region, else NULL. For
+ * overlays, rings and boot loading; everything else copies.
+ */
+void *gmem_ptr(struct gmem *gm, u64 gpa, u64 len);
+
+/* 0 or -EFAULT. A range may span adjacent regions. */
+int gmem_read(struct gmem *gm, u64 gpa, void *dst, u64 len);
+int gmem_write(struct gmem *gm, u64 gpa, const void *src, u64 len);
+int gmem_zero(struct gmem *gm, u64 gpa, u64 len);
+
+/*
+ * One shared anonymous block (a memfd), the backing of a VM's RAM. Sparse:
+ * pages exist once touched. @fd is what vhost-user peers get.
+ */
+struct gmem_backing {
+	int fd;
+	u8 *hva;
+	u64 bytes;
+};
+int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes);
+void gmem_backing_destroy(struct gmem_backing *b);
+
+#endif
