@@ -12,7 +12,7 @@
 
 #include "base/list.h"
 
-#define RING_RECORDS 8192u /* power of two */
+#define RING_RECORDS 4096u /* power of two */
 #define DRAIN_NS     5000000
 
 struct record {
@@ -23,9 +23,8 @@ struct record {
 
 struct trace_buffer {
 	struct list link;
-	struct trace *trace;
 	u32 tid;
-	char *track;
+	char track[32];
 	_Alignas(64) u64 head; /* written by the producer, read by the writer */
 	_Alignas(64) u64 tail; /* the other way round */
 	struct record ring[RING_RECORDS];
@@ -44,6 +43,13 @@ struct trace {
 	u32 next_tid;
 	struct list buffers;
 };
+
+bool trace_on;
+static struct trace *current;
+static u32 generation; /* of current: a thread's buffer dies with the trace it was made for */
+static _Thread_local struct trace_buffer *own_buffer;
+static _Thread_local u32 own_generation;
+static _Thread_local char own_track[32];
 
 static u64 monotonic_ns(void)
 {
@@ -181,43 +187,50 @@ static void *writer_thread(void *arg)
 	return NULL;
 }
 
-struct trace *trace_open(const char *path)
+int trace_start(const char *path)
 {
 	struct trace *t = calloc(1, sizeof(*t));
-	int err;
+	int ret;
 
 	if (!t)
-		return NULL;
+		return -ENOMEM;
 	*t = (struct trace){ .json = is_json(path), .first = true, .start_ns = monotonic_ns() };
 	list_init(&t->buffers);
 	pthread_mutex_init(&t->lock, NULL);
 	pthread_cond_init(&t->wake, NULL);
 	t->file = fopen(path, "we");
 	if (!t->file) {
-		err = errno;
+		ret = -errno;
 		goto free;
 	}
 	if (t->json)
 		fputs("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n", t->file);
-	err = pthread_create(&t->writer, NULL, writer_thread, t);
-	if (!err)
-		return t;
+	ret = -pthread_create(&t->writer, NULL, writer_thread, t);
+	if (ret)
+		goto close;
+	current = t;
+	generation++;
+	trace_on = true;
+	return 0;
+close:
 	fclose(t->file);
 free:
 	pthread_mutex_destroy(&t->lock);
 	pthread_cond_destroy(&t->wake);
 	free(t);
-	errno = err;
-	return NULL;
+	return ret;
 }
 
-int trace_close(struct trace *t)
+int trace_stop(void)
 {
+	struct trace *t = current;
 	struct list *node;
 	int ret;
 
 	if (!t)
 		return 0;
+	trace_on = false;
+	current = NULL;
 	pthread_mutex_lock(&t->lock);
 	t->stop = true;
 	pthread_cond_signal(&t->wake);
@@ -228,50 +241,55 @@ int trace_close(struct trace *t)
 	ret = t->error;
 	if (fclose(t->file) != 0)
 		ret = -errno;
-	while ((node = list_pop(&t->buffers))) {
-		struct trace_buffer *b = list_entry(node, struct trace_buffer, link);
-
-		free(b->track);
-		free(b);
-	}
+	while ((node = list_pop(&t->buffers)))
+		free(list_entry(node, struct trace_buffer, link));
 	pthread_mutex_destroy(&t->lock);
 	pthread_cond_destroy(&t->wake);
 	free(t);
 	return ret;
 }
 
-struct trace_buffer *trace_buffer_create(struct trace *t, const char *track)
+void trace_name_thread(const char *track)
 {
-	struct trace_buffer *b;
+	snprintf(own_track, sizeof(own_track), "%s", track);
+}
 
-	if (!t)
-		return NULL;
-	b = aligned_alloc(64, align_up(sizeof(*b), 64));
+static struct trace_buffer *buffer_create(struct trace *t)
+{
+	struct trace_buffer *b = aligned_alloc(64, align_up(sizeof(*b), 64));
+
 	if (!b)
 		return NULL;
 	b->head = b->tail = 0;
-	b->trace = t;
-	b->track = strdup(track);
-	if (!b->track) {
-		free(b);
-		return NULL;
-	}
 	pthread_mutex_lock(&t->lock);
 	b->tid = ++t->next_tid;
+	if (own_track[0])
+		memcpy(b->track, own_track, sizeof(b->track));
+	else
+		snprintf(b->track, sizeof(b->track), "thread %u", b->tid);
 	list_add_tail(&t->buffers, &b->link);
 	if (t->json)
 		write_track_json(t, b);
 	pthread_mutex_unlock(&t->lock);
+	own_buffer = b;
+	own_generation = generation;
 	return b;
 }
 
-void trace_emit_slow(struct trace_buffer *b, const struct trace_event *ev, const u64 args[TRACE_ARGS])
+void trace_emit_slow(const struct trace_event *ev, const u64 args[TRACE_ARGS])
 {
-	u64 head = b->head;
-	struct record *r = &b->ring[head % RING_RECORDS];
+	struct trace_buffer *b = own_generation == generation ? own_buffer : NULL;
+	struct record *r;
+	u64 head;
 
+	if (!b)
+		b = buffer_create(current);
+	if (!b)
+		return;
+	head = b->head;
+	r = &b->ring[head % RING_RECORDS];
 	while (head - __atomic_load_n(&b->tail, __ATOMIC_ACQUIRE) >= RING_RECORDS) {
-		pthread_cond_signal(&b->trace->wake);
+		pthread_cond_signal(&current->wake);
 		usleep(200);
 	}
 	r->ns = monotonic_ns();

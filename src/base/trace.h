@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Tracing for the developer: typed events, a buffer per producer thread, no
- * lock on the way in. Off is a NULL buffer and one branch. A writer thread
+ * lock on the way in. Off is one branch. A writer thread
  * drains the buffers into the file; a producer that outruns it waits, so a
  * trace is complete or does not exist. The format follows the file's name:
  * ".json" is the Chrome/Perfetto trace format, anything else one line an event.
@@ -31,24 +31,26 @@ struct trace_event {
 	struct trace_arg arg[TRACE_ARGS]; /* the first with a word also names the event */
 };
 
-struct trace;
-struct trace_buffer;
+/*
+ * One trace per process. trace_start() opens @path for writing and starts the
+ * writer: 0 or -errno. trace_stop() writes out what is left and frees all
+ * buffers; no other thread may still emit: 0, or -errno if writing failed.
+ */
+int trace_start(const char *path);
+int trace_stop(void);
 
-/* Opens @path for writing and starts the writer. NULL with errno on failure. */
-struct trace *trace_open(const char *path);
-/* Writes out what is left, closes the file, frees all buffers. -errno if writing failed. */
-int trace_close(struct trace *t);
+/* Names the calling thread's track, "L1 vp0"; without it the track is "thread N". Copied. */
+void trace_name_thread(const char *track);
 
-/* One track, "L1 vp0". @track is copied. One thread at a time may emit into it. */
-struct trace_buffer *trace_buffer_create(struct trace *t, const char *track);
+extern bool trace_on; /* read without ordering: it changes before threads start and after they end */
 
-void trace_emit_slow(struct trace_buffer *b, const struct trace_event *ev, const u64 args[TRACE_ARGS]);
+void trace_emit_slow(const struct trace_event *ev, const u64 args[TRACE_ARGS]);
 
-#define trace_emit(buffer, ev, ...)                                                                \
+/* Any thread; each has a buffer of its own, made at its first event. */
+#define trace_emit(ev, ...)                                                                        \
 	do {                                                                                       \
-		struct trace_buffer *b_ = (buffer);                                                \
-		if (unlikely(b_))                                                                  \
-			trace_emit_slow(b_, (ev), (const u64[TRACE_ARGS]){ __VA_ARGS__ });         \
+		if (unlikely(trace_on))                                                            \
+			trace_emit_slow((ev), (const u64[TRACE_ARGS]){ __VA_ARGS__ });             \
 	} while (0)
 
 #endif
