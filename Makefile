@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+# A thin front for meson: everything it makes is in build/. See `make help`.
+
+BUILD	?= build
+CC	?= gcc
+V	?= 0
+
+ninja	= ninja -C $(BUILD) $(if $(filter 1,$(V)),-v,--quiet)
+
+.PHONY: all demo check check-unit bench install format clean help ready
+.DEFAULT_GOAL := all
+
+all: $(BUILD)/build.ninja
+	@$(ninja)
+
+$(BUILD)/build.ninja:
+	@command -v meson >/dev/null && command -v ninja >/dev/null || { \
+		echo "make: meson or ninja is missing; install what the build needs with: tools/setup" >&2; \
+		exit 1; }
+	@CC="$(CC)" meson setup --prefix=/usr $(BUILD) . >$(BUILD).log 2>&1 && rm -f $(BUILD).log || { \
+		cat $(BUILD).log >&2; rm -f $(BUILD).log; rm -rf $(BUILD); exit 1; }
+
+# What a machine needs beyond a compiler: packages, guest kernels, the incubator's kernel.
+# Each step is quick when its work is already done.
+ready:
+	@tools/setup
+	@tools/kernels fetch all
+	@tools/incubator-kernel --if-needed
+
+demo: ready
+	@$(MAKE) --no-print-directory all
+	@tools/demo
+
+check: ready
+	@$(MAKE) --no-print-directory all
+	@meson test -C $(BUILD) --print-errorlogs
+
+check-unit: all
+	@meson test -C $(BUILD) --no-rebuild --suite unit --print-errorlogs
+
+bench: ready
+	@$(MAKE) --no-print-directory all
+	@tools/bench
+
+install: all
+	@DESTDIR="$(DESTDIR)" meson install -C $(BUILD) --no-rebuild
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@echo 'make              build $(BUILD)/nestor'
+	@echo 'make demo         install what is needed, build, boot a guest and show it'
+	@echo 'make check        install what is needed, build, run every test'
+	@echo 'make check-unit   build and run the tests that need no machine (seconds)'
+	@echo 'make bench        measure against QEMU on KVM'
+	@echo 'make install      install into DESTDIR=$(DESTDIR)/usr'
+	@echo 'make format       clang-format over the sources'
+	@echo 'make clean        remove $(BUILD)/'
+	@echo
+	@echo 'Variables: BUILD=directory CC=compiler V=1'
