@@ -57,7 +57,6 @@ u64 loop_now_ns(struct loop *l); /* [any] */
 struct loop_fd {
 	void (*fn)(struct loop_fd *lf, u32 events);
 	struct loop *loop;
-	struct list node;
 	int fd;
 	u32 events;
 };
