@@ -26,9 +26,9 @@ struct loop {
 	pthread_mutex_t lock; /* work, sleeping */
 	struct list work;
 	bool sleeping;
-	bool stop;		/* atomic */
-	const void *runner;	/* atomic; identity of the thread inside the loop */
-	bool has_thread;	/* atomic */
+	bool stop; /* atomic */
+	const void *runner; /* atomic; identity of the thread inside the loop */
+	bool has_thread; /* atomic */
 	pthread_t thread;
 	char name[16];
 };
@@ -94,6 +94,12 @@ u64 loop_now_ns(struct loop *l)
 bool loop_is_self(struct loop *l)
 {
 	return __atomic_load_n(&l->runner, __ATOMIC_ACQUIRE) == self_identity();
+}
+
+bool loop_is_running(struct loop *l)
+{
+	return __atomic_load_n(&l->has_thread, __ATOMIC_ACQUIRE) ||
+	       __atomic_load_n(&l->runner, __ATOMIC_ACQUIRE);
 }
 
 static void loop_wake(struct loop *l)
@@ -189,7 +195,7 @@ void loop_timer_at(struct loop *l, struct loop_timer *t, u64 deadline_ns,
 	t->fn = fn;
 	t->loop = l;
 	t->deadline_ns = deadline_ns;
-	list_for_each(pos, &l->timers)
+	list_for_each (pos, &l->timers)
 		if (list_entry(pos, struct loop_timer, node)->deadline_ns > deadline_ns)
 			break;
 	list_add_tail(pos, &t->node);
@@ -315,8 +321,8 @@ static void loop_poll(struct loop *l, u64 timeout_ns)
 	n = epoll_pwait2(l->epfd, l->batch, LOOP_BATCH, tsp, NULL);
 	if (n < 0 && errno == ENOSYS) /* before Linux 5.11: milliseconds, rounded up */
 		n = epoll_wait(l->epfd, l->batch, LOOP_BATCH,
-			       tsp ? (int)min_u64((timeout_ns + NS_PER_MS - 1) / NS_PER_MS, 60000) :
-				     -1);
+			       tsp ? (int)min_u64((timeout_ns + NS_PER_MS - 1) / NS_PER_MS, 60000)
+				   : -1);
 	pthread_mutex_lock(&l->lock);
 	l->sleeping = false;
 	pthread_mutex_unlock(&l->lock);
@@ -427,10 +433,8 @@ static void sync_run(struct loop_work *w)
 void loop_call(struct loop *l, void (*fn)(void *arg), void *arg)
 {
 	struct loop_sync s = { .fn = fn, .arg = arg };
-	bool run_elsewhere = __atomic_load_n(&l->has_thread, __ATOMIC_ACQUIRE) ||
-			     __atomic_load_n(&l->runner, __ATOMIC_ACQUIRE);
 
-	if (!run_elsewhere || loop_is_self(l)) {
+	if (!loop_is_running(l) || loop_is_self(l)) {
 		fn(arg);
 		return;
 	}

@@ -50,6 +50,8 @@ void loop_thread_join(struct loop *l);
 
 /* [any] Whether the caller is the thread that runs the loop. */
 bool loop_is_self(struct loop *l);
+/* [any] Whether any thread runs it, or is about to (loop_thread_start). */
+bool loop_is_running(struct loop *l);
 
 u64 loop_now_ns(struct loop *l); /* [any] */
 

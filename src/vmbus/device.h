@@ -95,7 +95,8 @@ struct vmbus_offer {
  * success on the server owns offer->dev and calls ops->destroy. *out (may be
  * NULL) is valid until ops->destroy. An equal instance that the guest still
  * holds after vmbus_revoke() delays the new offer until it lets go.
- * 0; -EEXIST: this class and instance are offered; -ENOMEM; -ENOSPC: too many.
+ * 0; -EEXIST: this class and instance are offered; -ENOMEM; -ENOSPC: too many;
+ * -ESHUTDOWN: the server is being destroyed.
  */
 int vmbus_offer(struct vmbus_server *srv, const struct vmbus_offer *offer,
 		struct vmbus_device **out);
@@ -109,11 +110,12 @@ void vmbus_revoke(struct vmbus_device *vd);
 #define VMBUS_REVOKE_GRACE_NS (10 * NS_PER_S)
 
 /*
- * [any] Offers @count more channels of the device, numbered on from the last
+ * Offers @count more channels of the device, numbered on from the last
  * one. Only while the primary is open; its closing takes them all away again.
  * 0: all of them will be offered; -ENOTCONN: primary not open; -ENOSPC: no
  * relids or more than VMBUS_SUBCHANNEL_MAX; -ENOMEM: none is offered.
- * The offers are sent after the packets the caller has written so far.
+ * Called from the primary's packet(); the offers are sent after the packets the
+ * device writes until that callback returns, so complete the request in it.
  */
 int vmbus_offer_subchannels(struct vmbus_channel *primary, u32 count);
 #define VMBUS_SUBCHANNEL_MAX 64u
@@ -149,6 +151,7 @@ int vmbus_send_iov(struct vmbus_channel *ch, u64 transaction_id, u16 flags,
 int vmbus_send_xfer(struct vmbus_channel *ch, u64 transaction_id, u16 flags, u16 pageset_id,
 		    const struct vmbus_xfer_range *ranges, u32 range_count, const void *payload,
 		    u32 bytes);
+#define VMBUS_XFER_MAX_RANGES 375u /* the least of what known guests accept */
 /*
  * The completion a packet asked for, on the channel it came from. At most
  * completion_max bytes (asserted). 0 or -EPIPE; -EINVAL if none is owed.

@@ -78,7 +78,7 @@ struct vmbus_packet_out {
 	int payload_count;
 };
 
-#define VMBUS_PACKET_MAX_RANGES 4096u
+#define VMBUS_PACKET_MAX_RANGES 4095u
 
 struct vmbus_ring_half {
 	struct vmbus_ring_header *hdr; /* guest memory */
