@@ -249,7 +249,9 @@ close:
 
 static int run_here(struct run_config *rc, struct watch *w)
 {
-	struct guest_root_config gc = { .rootfs = rc->rootfs, .initrd = rc->initrd,
+	/* What makes the VMBus devices work where the kernel has them as modules. */
+	static const char *const modules[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc", NULL };
+	struct guest_root_config gc = { .modules = modules, .rootfs = rc->rootfs, .initrd = rc->initrd,
 					.command = rc->command };
 	struct cached_kernel kernel;
 	struct rootfs *root = NULL;
