@@ -82,6 +82,14 @@ static int set_timeout(void *cfg, const char *value, struct error *err)
 	return option_seconds(value, &((struct run_config *)cfg)->timeout_ns, err);
 }
 
+static int set_donated(void *cfg, const char *value, struct error *err)
+{
+	bool ignore = !strcmp(value, "ignore");
+
+	((struct run_config *)cfg)->machine.donated_ignore = ignore;
+	return ignore || !strcmp(value, "fault") ? 0 : error_set(err, -EINVAL, "not fault or ignore");
+}
+
 static int set_json(void *cfg, const char *value, struct error *err)
 {
 	((struct run_config *)cfg)->json = true;
@@ -95,7 +103,7 @@ static int set_bare(void *cfg, const char *value, struct error *err)
 }
 
 const struct option_row run_options[] = {
-	{ "role", "ROLE", "partition role: guest (default guest)", set_role },
+	{ "role", "ROLE", "partition role: guest, root, nested-root or l1vh (default guest)", set_role },
 	{ "kernel", "FILE|VERSION", "bzImage or vmlinux, or a cached version such as 6.1 (default: newest cached)",
 	  set_kernel },
 	{ "initrd", "FILE", "initial RAM disk", set_initrd },
@@ -104,6 +112,8 @@ const struct option_row run_options[] = {
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
 	{ "timeout", "TIME", "end the machine after this time (30, 2m)", set_timeout },
+	{ "donated-pages", "fault|ignore", "what happens when a root touches memory it deposited (default fault)",
+	  set_donated },
 	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text", set_trace },
 	{ "bare", NULL, "the kernel is a bare program: give it no root and no command line", set_bare },
 	{ "json", NULL, "print the summary as JSON", set_json },
@@ -249,7 +259,9 @@ close:
 
 static int run_here(struct run_config *rc, struct watch *w)
 {
-	struct guest_root_config gc = { .rootfs = rc->rootfs, .initrd = rc->initrd,
+	/* What makes the VMBus devices work where the kernel has them as modules. */
+	static const char *const modules[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc", NULL };
+	struct guest_root_config gc = { .modules = modules, .rootfs = rc->rootfs, .initrd = rc->initrd,
 					.command = rc->command };
 	struct cached_kernel kernel;
 	struct rootfs *root = NULL;

@@ -15,8 +15,10 @@
 
 #include "base/timer.h"
 #include "base/trace.h"
+#include "core/deposit.h"
 #include "core/overlay.h"
 #include "core/refclock.h"
+#include "core/root.h"
 #include "hvdef/cpuid.h"
 #include "hvdef/msr.h"
 #include "mem/gmem.h"
@@ -117,6 +119,9 @@ struct partition {
 
 	pthread_mutex_t overlay_lock; /* guards: overlays and their contents while they move */
 	struct list overlays;
+
+	struct deposit deposit;
+	struct root_state root;
 
 	pthread_rwlock_t connections_lock;
 	struct connection *connections[CONNECTION_HASH];

@@ -18,6 +18,7 @@ struct machine_config {
 	struct boot_initrd initrd;
 	u32 cpus;
 	u64 memory_bytes;
+	bool donated_ignore; /* a root may touch pages it has deposited */
 	bool com1_stdio; /* first serial port on standard input and output */
 };
 
@@ -54,6 +55,7 @@ void machine_destroy(struct machine *m);
 
 /* For per-row tables: the hypervisors of the machine, one, or L1 and L0. */
 struct partition *machine_partition(struct machine *m);
+struct partition *machine_outer(struct machine *m); /* L0's; NULL unless nested */
 
 const char *machine_exit_name(enum engine_exit_kind kind);
 
