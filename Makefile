@@ -33,7 +33,7 @@ demo: ready
 
 check: ready
 	@$(MAKE) --no-print-directory all
-	@meson test -C $(BUILD) --print-errorlogs
+	@tools/check $(BUILD) $(SUITES)
 
 check-unit: all
 	@meson test -C $(BUILD) --no-rebuild --suite unit --print-errorlogs
@@ -61,4 +61,4 @@ help:
 	@echo 'make format       clang-format over the sources'
 	@echo 'make clean        remove $(BUILD)/'
 	@echo
-	@echo 'Variables: BUILD=directory CC=compiler V=1'
+	@echo 'Variables: BUILD=directory CC=compiler V=1 SUITES="unit source boot ..." (make check)'

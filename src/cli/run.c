@@ -232,8 +232,7 @@ static int run_machine(struct run_config *rc, struct watch *w, struct error *err
 		return error_errno(err, ret, "/dev/kvm");
 	ret = machine_create(&engine, &rc->machine, &m, err);
 	if (ret) {
-		status = ret == -ENOEXEC || ret == -ENOENT || ret == -ENOMEM || ret == -E2BIG ? EXIT_USAGE
-											: EXIT_NESTOR;
+		status = err->of_input || ret == -ENOMEM ? EXIT_USAGE : EXIT_NESTOR;
 		goto close;
 	}
 	w->machine = m;

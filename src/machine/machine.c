@@ -408,8 +408,11 @@ static int boot(struct machine *m, const struct machine_config *cfg, struct erro
 	if (ret)
 		return error_errno(err, ret, "ACPI tables");
 	ret = boot_load(&m->gmem, &bc, &m->boot, err);
-	if (ret)
+	if (ret) {
+		if (err)
+			err->of_input = true;
 		return ret;
+	}
 	ret = bsp->ops->vcpu_get_sregs(bsp, &sregs);
 	if (ret)
 		return error_errno(err, ret, "processor state");
