@@ -507,6 +507,8 @@ int incubator_prepare(const struct incubator_config *cfg)
 
 	if (run_init(&r, cfg))
 		return INCUBATOR_FAILED;
+	if (!r.plan.saved)
+		dprintf(STDERR_FILENO, "nestor: saving an incubator for quick starts (some seconds)...\n");
 	ret = r.plan.saved ? 0 : prepare(&r, true);
 	if (ret)
 		log_error("cannot save a machine in %s: %s", r.plan.cache, strerror(-ret));
