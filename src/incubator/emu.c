@@ -208,8 +208,11 @@ static u64 choose_memory(u64 need)
 		total = (u64)si.totalram * si.mem_unit;
 	for (size = DEFAULT_MEMORY; size > total * 3 / 4 && size > GIB; size /= 2)
 		;
-	/* RAM that is not touched costs nothing; powers of two keep saved machines few. */
-	while (need && size < need + MEMORY_OVERHEAD)
+	/*
+	 * RAM that is not touched costs nothing; powers of two keep saved machines few. Not
+	 * more than the host has: a command that wants more hopes not to touch it either.
+	 */
+	while (need && size < need + MEMORY_OVERHEAD && size * 2 <= total)
 		size *= 2;
 	return size;
 }

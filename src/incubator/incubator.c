@@ -478,6 +478,18 @@ static int prepare(struct run *r, bool wait)
 	return ret;
 }
 
+/* A closed standard stream would become the number of something else that is opened. */
+static void open_standard_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 static int run_init(struct run *r, const struct incubator_config *cfg)
 {
 	char why[1024];
@@ -486,6 +498,7 @@ static int run_init(struct run *r, const struct incubator_config *cfg)
 		.cfg = cfg, .listen_fd = -1, .next_id = OWN_SESSION + 1, .start_ms = now_ms()
 	};
 	r->emu.pid = -1;
+	open_standard_streams();
 	emu_plan_make(&r->plan, cfg->cpus, cfg->memory_bytes);
 	if (!emu_plan_usable(&r->plan, why, sizeof(why))) {
 		log_error("%s", why);
@@ -508,7 +521,8 @@ int incubator_prepare(const struct incubator_config *cfg)
 	if (run_init(&r, cfg))
 		return INCUBATOR_FAILED;
 	if (!r.plan.saved)
-		dprintf(STDERR_FILENO, "nestor: saving an incubator for quick starts (some seconds)...\n");
+		dprintf(STDERR_FILENO,
+			"nestor: saving an incubator for quick starts (some seconds)...\n");
 	ret = r.plan.saved ? 0 : prepare(&r, true);
 	if (ret)
 		log_error("cannot save a machine in %s: %s", r.plan.cache, strerror(-ret));
@@ -656,6 +670,7 @@ int incubator_exec(const char *name, char *const *argv)
 	socklen_t len;
 	int fd, ret;
 
+	open_standard_streams();
 	incubator_list(consider, &c);
 	if (c.matches != 1) {
 		log_error(c.matches ? "%d incubators are running: say which, by name or process id"

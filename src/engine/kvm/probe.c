@@ -35,6 +35,7 @@
 /* Hardware takes below 1 ns, an emulated machine some 10 ns, an interpreting KVM 500 ns and more.
  */
 #define MAX_LOOP_PS 150000u
+#define MAX_CPUID   256
 #define ATTEMPTS    3
 
 #define TEST_VALUE  0x1122334455667788ull
@@ -152,16 +153,15 @@ static void check_caps(struct kvm_probe *p, const struct vm *vm)
 /* All that this KVM supports, and which of the instructions under test are among it. */
 static int set_cpuid(struct vm *vm)
 {
-	static struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[256];
-	} cpuid;
+	static u64 room[(sizeof(struct kvm_cpuid2) + MAX_CPUID * sizeof(struct kvm_cpuid_entry2)) /
+			sizeof(u64)];
+	struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)room;
 
-	cpuid.head.nent = ARRAY_SIZE(cpuid.entries);
-	if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) < 0)
+	cpuid->nent = MAX_CPUID;
+	if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		return -errno;
-	for (u32 i = 0; i < cpuid.head.nent; i++) {
-		const struct kvm_cpuid_entry2 *e = &cpuid.entries[i];
+	for (u32 i = 0; i < cpuid->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
 
 		if (e->function == 1 && (e->ecx & bit_CMPXCHG16B))
 			vm->flags |= FLAG_CX16;
@@ -170,7 +170,7 @@ static int set_cpuid(struct vm *vm)
 		if (e->function == 7 && e->index == 0 && (e->ebx & bit_BMI2))
 			vm->flags |= FLAG_BMI2;
 	}
-	return ioctl(vm->vcpu, KVM_SET_CPUID2, &cpuid) < 0 ? -errno : 0;
+	return ioctl(vm->vcpu, KVM_SET_CPUID2, cpuid) < 0 ? -errno : 0;
 }
 
 /* The first 2 MiB, identity-mapped by one large page. */
