@@ -114,7 +114,7 @@ static enum hv_status call_signal_event(struct hypercall *hc)
 	pthread_rwlock_rdlock(&p->connections_lock);
 	c = find_locked(p, in->connection_id);
 	if (c && c->sink->event) {
-		c->sink->event(c->ctx, hc->vp, in->flag_number);
+		c->sink->event(c->ctx, hc->vp, in->connection_id, in->flag_number);
 		status = HV_STATUS_SUCCESS;
 	}
 	pthread_rwlock_unlock(&p->connections_lock);

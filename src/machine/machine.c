@@ -24,6 +24,7 @@
 #include "machine/cpu_model.h"
 #include "machine/layout.h"
 #include "machine/ram.h"
+#include "machine/wire_vmbus.h"
 
 /* Within the builds that Linux's mshv driver knows. */
 #define HV_BUILD 0x6C61
@@ -50,6 +51,7 @@ struct machine {
 	struct pm *pm;
 	struct exit_dev *exit_dev;
 	struct console *console;
+	struct wire_vmbus *vmbus; /* NULL: the role has none */
 
 	struct boot_state boot;
 	u64 create_ns, start_ns, init_ns, end_ns;
@@ -333,6 +335,11 @@ static int create_partition(struct machine *m, const struct machine_config *cfg,
 	return ret;
 }
 
+static int create_vmbus(struct machine *m)
+{
+	return m->role->vmbus ? wire_vmbus_create(m->partition, &m->vmbus) : 0;
+}
+
 static int boot(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
 	struct acpi_config acpi = { .vp_count = cfg->cpus, .vmbus = m->role->vmbus };
@@ -403,6 +410,8 @@ int machine_create(struct engine *engine, const struct machine_config *cfg, stru
 	ret = create_platform(m, cfg);
 	if (!ret)
 		ret = create_partition(m, cfg, cpu);
+	if (!ret)
+		ret = create_vmbus(m);
 	if (ret) {
 		error_errno(err, ret, "creating the machine");
 		goto fail;
@@ -509,6 +518,7 @@ void machine_destroy(struct machine *m)
 	/* Devices before the console their output ends in; both before the partition they name. */
 	uart_destroy(m->com1);
 	console_destroy(m->console);
+	wire_vmbus_destroy(m->vmbus);
 	partition_destroy(m->partition);
 	timer_service_destroy(m->timers);
 	bus_destroy(m->ports);
