@@ -23,9 +23,20 @@ static u64 page_time(void)
 	return time;
 }
 
+/* The counter against the TSC over 20 ms, in hundredths of a percent. */
+static u64 rate_error(void)
+{
+	u64 start = ref_time(), tsc = rdtsc(), took, want;
+
+	delay_us(20000);
+	took = ref_time() - start;
+	want = (rdtsc() - tsc) * 10000 / (tsc_hz() / 1000);
+	return (took > want ? took - want : want - took) * 10000 / want;
+}
+
 static void test_counter(void)
 {
-	u64 last = ref_time(), backwards = 0, start = last, tsc = rdtsc(), took, want;
+	u64 last = ref_time(), backwards = 0, error = ~0ull;
 
 	for (u32 i = 0; i < ROUNDS; i++) {
 		u64 now = ref_time();
@@ -34,12 +45,11 @@ static void test_counter(void)
 		last = now;
 	}
 	ok_eq(backwards, 0, "TIME_REF_COUNT never goes back");
-	delay_us(20000);
-	took = ref_time() - start;
-	want = (rdtsc() - tsc) / (tsc_hz() / 10000000);
-	ok(took > want - want / 100 && took < want + want / 100,
-	   "TIME_REF_COUNT runs as fast as TSC_FREQUENCY says (%llu, %llu)",
-	   (unsigned long long)took, (unsigned long long)want);
+	/* The host may take the processor away between two readings: the best of ten counts. */
+	for (u32 i = 0; i < 10 && error > 100; i++)
+		error = min_u64(error, rate_error());
+	ok(error <= 100, "TIME_REF_COUNT runs as fast as TSC_FREQUENCY says (off by %llu/10000)",
+	   (unsigned long long)error);
 }
 
 static void test_page(void)

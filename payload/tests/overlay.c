@@ -41,7 +41,7 @@ static void test_out_of_space(u32 msr, const char *name)
 {
 	const u64 width = cpuid(0x80000008, 0).eax & 0xFF;
 
-	ok(wrmsr_faults(msr, BIT64(width - 1) | HV_MSR_PAGE_ENABLE),
+	ok(wrmsr_faults(msr, BIT64(width) | HV_MSR_PAGE_ENABLE),
 	   "%s: enabling it outside the GPA space is #GP", name);
 	ok_eq(rdmsr(msr) & HV_MSR_PAGE_ENABLE, 0, "%s: and it stays disabled", name);
 }

@@ -67,8 +67,9 @@ static void test_pending(void)
 	wrmsr(CONFIG(0), SINT_CONFIG | HV_STIMER_ENABLE);
 	wrmsr(COUNT(2), ref_time() + 2 * MS);
 	wrmsr(CONFIG(2), SINT_CONFIG | HV_STIMER_ENABLE);
-	delay_us(20000);
 	irq_wait(SINT_VECTOR, came + 1, SECOND_US);
+	for (u32 i = 0; i < 1000 && !(messages[SINT].flags & HV_MESSAGE_FLAG_PENDING); i++)
+		delay_us(1000);
 	ok_eq(messages[SINT].type, HV_MESSAGE_TIMER_EXPIRED, "queue: the first message is there");
 	ok(messages[SINT].flags & HV_MESSAGE_FLAG_PENDING, "queue: it says that more is pending");
 	first = *(const volatile u32 *)messages[SINT].payload;
@@ -117,7 +118,7 @@ static void test_periodic_message(void)
 	}
 	took = ref_time() - start;
 	ok_eq(seen, 5, "periodic: five messages come");
-	ok(took >= 45 * MS && took < 500 * MS, "periodic: in about 50 ms (%llu us)",
+	ok(took >= 45 * MS && took < 1000 * MS, "periodic: in about 50 ms (%llu us)",
 	   (unsigned long long)took / 10);
 	ok(rdmsr(CONFIG(3)) & HV_STIMER_ENABLE, "periodic: it stays enabled");
 	timers_stop();
