@@ -162,6 +162,8 @@ void vmbus_channel_flush(struct vmbus_channel *ch);
 bool vmbus_channel_has_room(struct vmbus_channel *ch, u32 extra_bytes, u32 payload_bytes);
 /* As if a send of this size had said -EAGAIN: asks for `writable`. */
 void vmbus_channel_want_room(struct vmbus_channel *ch, u32 extra_bytes, u32 payload_bytes);
+/* Whether the guest has read all that was sent and flushed. */
+bool vmbus_channel_drained(struct vmbus_channel *ch);
 /* After packet() said -EAGAIN: deliver again. [any] */
 void vmbus_channel_resume(struct vmbus_channel *ch);
 
