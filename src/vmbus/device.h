@@ -107,6 +107,8 @@ int vmbus_offer(struct vmbus_server *srv, const struct vmbus_offer *offer,
  * in flight still complete. Then closed, destroy. @vd is not used afterwards.
  */
 void vmbus_revoke(struct vmbus_device *vd);
+/* [any] The same without the grace: for a guest that is not running. */
+void vmbus_revoke_now(struct vmbus_device *vd);
 #define VMBUS_REVOKE_GRACE_NS (10 * NS_PER_S)
 
 /*
