@@ -29,6 +29,7 @@
 #define SLOW_START_MS	2000
 #define HELLO_MS	180000 /* a loaded machine may take long; a hung one is told after this */
 #define RESTORED_MS	15000
+#define SETTLE_MS	2500
 #define SAVED_KEEP	6
 #define SOCKET_PREFIX	"nestor-incubator"
 #define MAX_POLLS	(2 + SESSION_POLLS + 1 + MAX_CLIENTS)
@@ -415,6 +416,9 @@ static int save_into(struct run *r, const char *temp)
 	r->own.link = &r->agent;
 	if (!ret)
 		ret = wait_until(r, &r->hello, HELLO_MS);
+	/* Let the kernel finish what it does after boot, refining the clock above all. */
+	for (u64 end = now_ms() + SETTLE_MS; !ret && !r->own.ended && now_ms() < end;)
+		ret = step(r, 100);
 	if (!ret && r->own.ended)
 		ret = -EINTR;
 	if (!ret)

@@ -446,9 +446,9 @@ int machine_run(struct machine *m, struct error *err)
 	return ret;
 }
 
-void machine_stop(struct machine *m, enum stop_reason reason, const char *text)
+void machine_stop(struct machine *m, enum stop_reason reason, int code, const char *text)
 {
-	partition_stop(m->partition, reason, 0, "%s", text);
+	partition_stop(m->partition, reason, code, "%s", text);
 }
 
 void machine_power_button(struct machine *m)

@@ -47,7 +47,7 @@ int machine_create(struct engine *engine, const struct machine_config *cfg, stru
 /* Runs until the partition stops. -errno if its threads could not be started. */
 int machine_run(struct machine *m, struct error *err);
 /* Any thread, also a signal-handling one: asks the guest to end, or ends it. */
-void machine_stop(struct machine *m, enum stop_reason reason, const char *text);
+void machine_stop(struct machine *m, enum stop_reason reason, int code, const char *text);
 void machine_power_button(struct machine *m);
 void machine_report(struct machine *m, struct machine_report *out);
 void machine_destroy(struct machine *m);
