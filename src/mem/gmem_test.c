@@ -139,6 +139,29 @@ static void test_a_backing_is_zero_shared_and_sparse(void **state)
 	gmem_backing_destroy(&b);
 }
 
+static void test_a_change_leaves_nothing_behind(void **state)
+{
+	const struct gmem_map *map = gm.map;
+
+	/* A guest that toggles a page over a hole must not eat the host's memory. */
+	for (u32 i = 0; i < 1000; i++) {
+		assert_int_equal(gmem_add(&gm, 100 * P, P, low, GMEM_RESERVED), 0);
+		assert_int_equal(gmem_remove(&gm, 100 * P), 0);
+	}
+	assert_ptr_equal(gm.map, map);
+	assert_null(gm.old);
+}
+
+static void test_the_map_grows_and_stays_sorted(void **state)
+{
+	for (u64 i = 0; i < 300; i++)
+		assert_int_equal(gmem_add(&gm, (1000 - i * 3) * P, P, low, GMEM_RAM), 0);
+	assert_int_equal(gmem_count(&gm), 302);
+	for (u32 i = 1; i < 302; i++)
+		assert_true(gmem_at(&gm, i - 1).gpa < gmem_at(&gm, i).gpa);
+	assert_non_null(gmem_ptr(&gm, (1000 - 299 * 3) * P, P));
+}
+
 static bool stop;
 
 static void *reader(void *arg)
@@ -183,6 +206,8 @@ int main(void)
 		TEST(test_bytes_cross_a_border_between_regions),
 		TEST(test_a_removed_region_is_gone),
 		TEST(test_a_backing_is_zero_shared_and_sparse),
+		TEST(test_a_change_leaves_nothing_behind),
+		TEST(test_the_map_grows_and_stays_sorted),
 		TEST(test_readers_see_a_whole_map_while_it_changes),
 	};
 
