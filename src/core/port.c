@@ -209,6 +209,9 @@ enum hv_status message_source_send(struct message_source *src, struct vp *vp, u3
 	struct message_buffer *b;
 	enum hv_status status;
 
+	/* A slot with this type would be an empty one. */
+	if (type == HV_MESSAGE_NONE)
+		return HV_STATUS_INVALID_PARAMETER;
 	if (bytes > HV_MESSAGE_PAYLOAD_BYTES || sint >= HV_SYNIC_SINT_COUNT)
 		return HV_STATUS_INVALID_PARAMETER;
 	b = buffer_take(src);

@@ -22,9 +22,10 @@ static bool messages_enabled_locked(const struct synic *s)
 	return (s->scontrol & HV_SCONTROL_ENABLE) && (s->simp & HV_MSR_PAGE_ENABLE);
 }
 
+/* Masked: the interrupt is lost. Polling: taken for unmasked, yet no interrupt is wanted. */
 static void assert_sint_locked(struct synic *s, u32 sint)
 {
-	if (!(s->sint[sint] & HV_SINT_MASKED))
+	if (!(s->sint[sint] & (HV_SINT_MASKED | HV_SINT_POLLING)))
 		vp_interrupt(s->vp, (u8)(s->sint[sint] & HV_SINT_VECTOR_MASK));
 }
 
@@ -84,6 +85,8 @@ enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg)
 {
 	enum hv_status status = HV_STATUS_SUCCESS;
 
+	if (sint >= HV_SYNIC_SINT_COUNT)
+		return HV_STATUS_INVALID_PARAMETER;
 	pthread_mutex_lock(&s->lock);
 	if (!messages_enabled_locked(s)) {
 		status = HV_STATUS_INVALID_SYNIC_STATE;
@@ -93,6 +96,9 @@ enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg)
 		msg->queued = true;
 		list_add_tail(&s->queue[sint], &msg->link);
 		deliver_locked(s, sint);
+		if (!list_empty(&s->queue[sint]))
+			core_emit(TRACE_MESSAGE_QUEUED, s->vp->index, sint, msg->m.type,
+				  msg->m.sender, TRACE_WORD(s->vp->partition->hv->name));
 	}
 	pthread_mutex_unlock(&s->lock);
 	return status;
@@ -103,7 +109,7 @@ enum hv_status synic_signal(struct synic *s, u32 sint, u32 flag)
 	enum hv_status status = HV_STATUS_SUCCESS;
 	u64 bit, was, *word;
 
-	if (flag >= HV_EVENT_FLAGS_COUNT)
+	if (sint >= HV_SYNIC_SINT_COUNT || flag >= HV_EVENT_FLAGS_COUNT)
 		return HV_STATUS_INVALID_PARAMETER;
 	pthread_mutex_lock(&s->lock);
 	if (!(s->scontrol & HV_SCONTROL_ENABLE) || !(s->siefp & HV_MSR_PAGE_ENABLE)) {
@@ -116,7 +122,9 @@ enum hv_status synic_signal(struct synic *s, u32 sint, u32 flag)
 	was = __atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST) & bit;
 	core_emit(TRACE_EVENT_FLAG, s->vp->index, sint, flag, was != 0,
 		  TRACE_WORD(s->vp->partition->hv->name));
-	if (!was)
+	if ((s->sint[sint] & (HV_SINT_MASKED | HV_SINT_POLLING)) == HV_SINT_MASKED)
+		status = HV_STATUS_INVALID_SYNIC_STATE; /* set, but nobody is told */
+	else if (!was)
 		assert_sint_locked(s, sint);
 unlock:
 	pthread_mutex_unlock(&s->lock);
