@@ -294,8 +294,11 @@ int vmbus_gpadl_read(const struct vmbus_gpadl *g, u32 offset, void *dst, u32 byt
 
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
-	for (; bytes; offset += run, to += run, bytes -= run)
-		memcpy(to, run_at(g, offset, bytes, &run), run);
+	for (; bytes; offset += run, to += run, bytes -= run) {
+		const u8 *at = run_at(g, offset, bytes, &run);
+
+		memcpy(to, at, run);
+	}
 	return 0;
 }
 
@@ -306,8 +309,11 @@ int vmbus_gpadl_write(const struct vmbus_gpadl *g, u32 offset, const void *src, 
 
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
-	for (; bytes; offset += run, from += run, bytes -= run)
-		memcpy(run_at(g, offset, bytes, &run), from, run);
+	for (; bytes; offset += run, from += run, bytes -= run) {
+		u8 *at = run_at(g, offset, bytes, &run);
+
+		memcpy(at, from, run);
+	}
 	return 0;
 }
 
