@@ -90,6 +90,19 @@ static int set_donated(void *cfg, const char *value, struct error *err)
 	return ignore || !strcmp(value, "fault") ? 0 : error_set(err, -EINVAL, "not fault or ignore");
 }
 
+static int set_quirks(void *cfg, const char *value, struct error *err)
+{
+	struct run_config *rc = cfg;
+	const char *bad;
+
+	rc->machine.quirks_auto = !strcmp(value, "auto");
+	if (rc->machine.quirks_auto || !strcmp(value, "none"))
+		return 0;
+	return quirks_parse(value, &rc->machine.quirks, &bad)
+		       ? 0
+		       : error_set(err, -EINVAL, "there is no quirk '%s'; see 'nestor help run'", bad);
+}
+
 static int set_json(void *cfg, const char *value, struct error *err)
 {
 	((struct run_config *)cfg)->json = true;
@@ -112,6 +125,8 @@ const struct option_row run_options[] = {
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
 	{ "timeout", "TIME", "end the machine after this time (30, 2m)", set_timeout },
+	{ "quirks", "auto|none|LIST", "forgive what released kernels do wrong (default auto: as the kernel needs)",
+	  set_quirks },
 	{ "donated-pages", "fault|ignore", "what happens when a root touches memory it deposited (default fault)",
 	  set_donated },
 	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text", set_trace },
@@ -244,7 +259,7 @@ static int run_machine(struct run_config *rc, struct watch *w, struct error *err
 	report = calloc(1, sizeof(*report));
 	if (report) {
 		machine_report(m, report);
-		report_print(stderr, &rc->machine, report, rc->json);
+		report_print(stderr, &rc->machine, m, report, rc->json);
 		status = report_status(report);
 	}
 	machine_destroy(m);
@@ -321,7 +336,7 @@ static int run_incubated(const struct run_config *rc, int argc, char **argv)
 int cmd_run(const struct command *cmd, int argc, char **argv)
 {
 	struct run_config rc = { .machine = { .role = ROLE_GUEST, .cpus = 1,
-					      .memory_bytes = DEFAULT_MEMORY } };
+					      .memory_bytes = DEFAULT_MEMORY, .quirks_auto = true } };
 	struct cached_kernel kernel;
 	struct kvm_probe probe;
 	struct watch w = { 0 };

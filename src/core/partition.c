@@ -67,7 +67,6 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 		partition_destroy(p);
 		return -ENOMEM;
 	}
-	memcpy(p->hypercall_page.own, hypercall_code, sizeof(hypercall_code));
 	*out = p;
 	return 0;
 }
@@ -172,6 +171,11 @@ static enum vp_fault hypercall_write(struct vp *vp, u32 i, u64 value)
 		goto unlock;
 	if (p->guest_os_id == 0)
 		value &= ~HV_MSR_PAGE_ENABLE;
+	/* Over RAM the guest could write to it: the contents are made anew. */
+	if (!p->hypercall_page.enabled) {
+		memset(p->hypercall_page.own, 0, PAGE_BYTES);
+		memcpy(p->hypercall_page.own, hypercall_code, sizeof(hypercall_code));
+	}
 	ret = page_set(p, &p->hypercall_page, value);
 	if (ret)
 		goto unlock;

@@ -198,6 +198,7 @@ static_assert(sizeof(struct hv_input_set_system_property) == 16, "as Linux decla
 
 struct hv_input_enter_sleep_state {
 	u32 sleep_state;
+	u32 rsvd;
 };
 
 #define HV_PARTITION_PROPERTY_VMM_CAPABILITIES 0x00090007u

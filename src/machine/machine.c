@@ -56,6 +56,8 @@ struct machine {
 	struct wire_vmbus *vmbus; /* NULL: the role has none */
 
 	struct boot_state boot;
+	char release[BOOT_VERSION_BYTES];
+	u32 quirks;
 	u64 create_ns, start_ns, init_ns, end_ns;
 	u64 init_exits;
 	bool crashed;
@@ -329,6 +331,7 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 		.max_lps = MAX_LPS,
 		.build = HV_BUILD,
 		.physical_bits = cpu->physical_bits,
+		.quirks = hv == &m->hv && m->role->nested ? m->quirks : 0,
 	};
 	int ret = 0;
 
@@ -389,7 +392,8 @@ static int create_vmbus(struct machine *m)
 	return m->role->vmbus ? wire_vmbus_create(p, &m->vmbus) : 0;
 }
 
-static int boot(struct machine *m, const struct machine_config *cfg, struct error *err)
+/* Tables and kernel into memory; what the kernel is decides which quirks it needs. */
+static int load(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
 	struct acpi_config acpi = { .vp_count = cfg->cpus, .vmbus = m->role->vmbus };
 	struct boot_config bc = { .kernel = cfg->kernel, .cmdline = cfg->cmdline,
@@ -397,27 +401,35 @@ static int boot(struct machine *m, const struct machine_config *cfg, struct erro
 	const u64 hv_bytes = hv_pages_bytes(cfg->cpus);
 	const struct boot_reserved reserved[2] = { { LAYOUT_HV_GPA, hv_bytes },
 						   { LAYOUT_HV_OUTER_GPA, hv_bytes } };
-	struct engine_vcpu *bsp = m->vcpus[0];
-	struct engine_sregs sregs;
-	int ret;
-
-	bc.reserved = reserved;
-	bc.reserved_count = (u32)m->role->hv_pages + (m->role->nested ? 1 : 0);
-	ret = acpi_write(&m->gmem, &acpi, &bc.rsdp_gpa);
+	int ret = acpi_write(&m->gmem, &acpi, &bc.rsdp_gpa);
 
 	if (ret)
 		return error_errno(err, ret, "ACPI tables");
+	bc.reserved = reserved;
+	bc.reserved_count = (u32)m->role->hv_pages + (m->role->nested ? 1 : 0);
 	ret = boot_load(&m->gmem, &bc, &m->boot, err);
 	if (ret) {
 		if (err)
 			err->of_input = true;
 		return ret;
 	}
-	ret = bsp->ops->vcpu_get_sregs(bsp, &sregs);
-	if (ret)
-		return error_errno(err, ret, "processor state");
-	boot_sregs(&m->boot, &sregs);
-	ret = bsp->ops->vcpu_set_sregs(bsp, &sregs);
+	memcpy(m->release, m->boot.version, sizeof(m->release));
+	if (m->boot.elf && m->role->nested && boot_elf_version(cfg->kernel, m->release) < 0)
+		m->release[0] = 0;
+	m->quirks = cfg->quirks_auto ? quirks_for_release(m->release) : cfg->quirks;
+	return 0;
+}
+
+static int set_entry(struct machine *m, struct error *err)
+{
+	struct engine_vcpu *bsp = m->vcpus[0];
+	struct engine_sregs sregs;
+	int ret = bsp->ops->vcpu_get_sregs(bsp, &sregs);
+
+	if (!ret) {
+		boot_sregs(&m->boot, &sregs);
+		ret = bsp->ops->vcpu_set_sregs(bsp, &sregs);
+	}
 	if (ret)
 		return error_errno(err, ret, "processor state");
 	boot_regs(&m->boot, bsp->regs);
@@ -466,6 +478,9 @@ int machine_create(struct engine *engine, const struct machine_config *cfg, stru
 	ret = create_engine_side(m, cfg, cpu, err);
 	if (ret)
 		goto fail;
+	ret = load(m, cfg, err);
+	if (ret)
+		goto fail;
 	ret = create_platform(m, cfg);
 	if (!ret)
 		ret = create_partitions(m, cfg, cpu);
@@ -475,7 +490,7 @@ int machine_create(struct engine *engine, const struct machine_config *cfg, stru
 		error_errno(err, ret, "creating the machine");
 		goto fail;
 	}
-	ret = boot(m, cfg, err);
+	ret = set_entry(m, err);
 	if (ret)
 		goto fail;
 	free(cpu);
@@ -571,12 +586,54 @@ void machine_report(struct machine *m, struct machine_report *out)
 		.unclaimed_io = bus_unclaimed_total(m->ports) + bus_unclaimed_total(m->mmio),
 	};
 	memcpy(out->text, p->stop_text, sizeof(out->text));
-	memcpy(out->kernel, m->boot.version, sizeof(out->kernel));
+	memcpy(out->kernel, m->release, sizeof(out->kernel));
 	for (u32 i = 0; i < p->vp_count; i++) {
 		add_counts(out, p->vps[i]);
 		if (p->vps[i]->outer)
 			add_counts(out, p->vps[i]->outer);
 	}
+}
+
+static void add_route(struct machine_route *r, const struct vp *vp, u32 row)
+{
+	const struct row_count *own = r->hypercall ? &vp->hypercall_counts[row] : &vp->msr_counts[row];
+	const struct row_count *outer = NULL;
+
+	r->own += own->served;
+	r->own_refused += own->refused;
+	if (!vp->outer)
+		return;
+	outer = r->hypercall ? &vp->outer->hypercall_counts[row] : &vp->outer->msr_counts[row];
+	r->outer += outer->served;
+	r->outer_refused += outer->refused;
+}
+
+u32 machine_routes(struct machine *m, struct machine_route *out, u32 max)
+{
+	u32 calls = hypercall_row_count(), n = 0;
+
+	for (u32 i = 0; i < calls + msr_row_count() && n < max; i++) {
+		struct machine_route *r = &out[n];
+
+		*r = (struct machine_route){ .hypercall = i < calls };
+		r->name = r->hypercall ? hypercall_row(i)->name : msr_row(i - calls)->name;
+		for (u32 v = 0; v < m->partition->vp_count; v++)
+			add_route(r, m->partition->vps[v], r->hypercall ? i : i - calls);
+		n += r->own || r->own_refused || r->outer || r->outer_refused;
+	}
+	return n;
+}
+
+u32 machine_quirks(struct machine *m, u64 uses[QUIRK_COUNT])
+{
+	for (u32 i = 0; i < QUIRK_COUNT; i++)
+		uses[i] = __atomic_load_n(&m->partition->quirk_uses[i], __ATOMIC_RELAXED);
+	return m->partition->config.quirks;
+}
+
+struct deposit_info machine_deposits(struct machine *m)
+{
+	return deposit_get(&m->partition->deposit);
 }
 
 void machine_destroy(struct machine *m)

@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: MIT
-/* The map is small (a handful of regions), sorted by GPA and searched linearly. */
+/*
+ * The map is small (a handful of regions), sorted by GPA and searched linearly.
+ * A guest can make it change as often as it likes (overlay pages over holes), so
+ * a change works in place and leaves nothing behind; readers notice it by the
+ * sequence number and look again.
+ */
 #include "mem/gmem.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define FIRST_ROOM 16u
+
 struct gmem_map {
 	struct gmem_map *next_old;
-	u32 count;
+	u32 room, count;
 	struct gmem_region region[];
 };
 
@@ -20,22 +28,18 @@ struct gmem_donated {
 	u32 serial[];
 };
 
-static struct gmem_map *map_alloc(u32 count)
+static struct gmem_map *map_alloc(u32 room)
 {
-	return calloc(1, sizeof(struct gmem_map) + count * sizeof(struct gmem_region));
-}
+	struct gmem_map *m = calloc(1, sizeof(*m) + room * sizeof(struct gmem_region));
 
-static struct gmem_map *map_get(struct gmem *gm)
-{
-	return __atomic_load_n(&gm->map, __ATOMIC_ACQUIRE);
+	if (m)
+		m->room = room;
+	return m;
 }
 
 int gmem_init(struct gmem *gm)
 {
-	gm->map = map_alloc(0);
-	gm->old = NULL;
-	gm->donated = NULL;
-	gm->donated_faults = false;
+	*gm = (struct gmem){ .map = map_alloc(FIRST_ROOM) };
 	if (!gm->map)
 		return -ENOMEM;
 	pthread_mutex_init(&gm->lock, NULL);
@@ -58,14 +62,68 @@ void gmem_fini(struct gmem *gm)
 	pthread_mutex_destroy(&gm->lock);
 }
 
-/* Readers may still walk the old map: retire it, do not free it. */
-static void map_publish_locked(struct gmem *gm, struct gmem_map *next)
+/* The sequence number is odd while the map is being changed. */
+static void change_begin_locked(struct gmem *gm)
 {
-	struct gmem_map *prev = gm->map;
+	__atomic_store_n(&gm->sequence, gm->sequence + 1, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* pairs with the fence in unchanged() */
+}
 
+static void change_end_locked(struct gmem *gm)
+{
+	__atomic_store_n(&gm->sequence, gm->sequence + 1, __ATOMIC_RELEASE);
+}
+
+static u32 look(struct gmem *gm)
+{
+	u32 sequence;
+
+	while ((sequence = __atomic_load_n(&gm->sequence, __ATOMIC_ACQUIRE)) & 1)
+		sched_yield(); /* the changer may wait for this very processor */
+	return sequence;
+}
+
+static bool unchanged(struct gmem *gm, u32 sequence)
+{
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return __atomic_load_n(&gm->sequence, __ATOMIC_RELAXED) == sequence;
+}
+
+/* Readers may be in the middle of an entry: word by word. */
+static void entry_store(struct gmem_region *to, const struct gmem_region *from)
+{
+	__atomic_store_n(&to->gpa, from->gpa, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->bytes, from->bytes, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->hva, from->hva, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->guest, from->guest, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->kind, from->kind, __ATOMIC_RELAXED);
+}
+
+static struct gmem_region entry_load(const struct gmem_region *from)
+{
+	return (struct gmem_region){ __atomic_load_n(&from->gpa, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->bytes, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->hva, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->guest, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->kind, __ATOMIC_RELAXED) };
+}
+
+/* A full map is replaced by a larger one and kept for those who still read it. */
+static int grow_locked(struct gmem *gm)
+{
+	struct gmem_map *cur = gm->map, *next;
+
+	if (cur->count < cur->room)
+		return 0;
+	next = map_alloc(cur->room * 2);
+	if (!next)
+		return -ENOMEM;
+	next->count = cur->count;
+	memcpy(next->region, cur->region, cur->count * sizeof(cur->region[0]));
 	__atomic_store_n(&gm->map, next, __ATOMIC_RELEASE);
-	prev->next_old = gm->old;
-	gm->old = prev;
+	cur->next_old = gm->old;
+	gm->old = cur;
+	return 0;
 }
 
 int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind)
@@ -76,16 +134,17 @@ int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind
 int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest,
 		   enum gmem_kind kind)
 {
-	struct gmem_map *cur, *next;
+	const struct gmem_region added = { gpa, bytes, hva, guest, kind };
+	struct gmem_map *m;
 	u32 i, at = 0;
 	int ret = 0;
 
 	if (bytes == 0 || (gpa | bytes) % PAGE_BYTES || gpa + bytes < gpa)
 		return -EINVAL;
 	pthread_mutex_lock(&gm->lock);
-	cur = gm->map;
-	for (i = 0; i < cur->count; i++) {
-		const struct gmem_region *r = &cur->region[i];
+	m = gm->map;
+	for (i = 0; i < m->count; i++) {
+		const struct gmem_region *r = &m->region[i];
 
 		if (gpa < r->gpa + r->bytes && r->gpa < gpa + bytes) {
 			ret = -EEXIST;
@@ -94,17 +153,16 @@ int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest,
 		if (r->gpa < gpa)
 			at = i + 1;
 	}
-	next = map_alloc(cur->count + 1);
-	if (!next) {
-		ret = -ENOMEM;
+	ret = grow_locked(gm);
+	if (ret)
 		goto unlock;
-	}
-	next->count = cur->count + 1;
-	memcpy(next->region, cur->region, at * sizeof(cur->region[0]));
-	next->region[at] = (struct gmem_region){ gpa, bytes, hva, guest, kind };
-	memcpy(&next->region[at + 1], &cur->region[at],
-	       (cur->count - at) * sizeof(cur->region[0]));
-	map_publish_locked(gm, next);
+	m = gm->map;
+	change_begin_locked(gm);
+	for (i = m->count; i > at; i--)
+		entry_store(&m->region[i], &m->region[i - 1]);
+	entry_store(&m->region[at], &added);
+	__atomic_store_n(&m->count, m->count + 1, __ATOMIC_RELAXED);
+	change_end_locked(gm);
 unlock:
 	pthread_mutex_unlock(&gm->lock);
 	return ret;
@@ -112,26 +170,21 @@ unlock:
 
 int gmem_remove(struct gmem *gm, u64 gpa)
 {
-	struct gmem_map *cur, *next;
+	struct gmem_map *m;
 	int ret = -ENOENT;
 	u32 i;
 
 	pthread_mutex_lock(&gm->lock);
-	cur = gm->map;
-	for (i = 0; i < cur->count && cur->region[i].gpa != gpa; i++)
+	m = gm->map;
+	for (i = 0; i < m->count && m->region[i].gpa != gpa; i++)
 		;
-	if (i == cur->count)
+	if (i == m->count)
 		goto unlock;
-	next = map_alloc(cur->count - 1);
-	if (!next) {
-		ret = -ENOMEM;
-		goto unlock;
-	}
-	next->count = cur->count - 1;
-	memcpy(next->region, cur->region, i * sizeof(cur->region[0]));
-	memcpy(&next->region[i], &cur->region[i + 1],
-	       (cur->count - i - 1) * sizeof(cur->region[0]));
-	map_publish_locked(gm, next);
+	change_begin_locked(gm);
+	for (; i + 1 < m->count; i++)
+		entry_store(&m->region[i], &m->region[i + 1]);
+	__atomic_store_n(&m->count, m->count - 1, __ATOMIC_RELAXED);
+	change_end_locked(gm);
 	ret = 0;
 unlock:
 	pthread_mutex_unlock(&gm->lock);
@@ -140,20 +193,41 @@ unlock:
 
 u32 gmem_count(struct gmem *gm)
 {
-	return map_get(gm)->count;
+	u32 sequence, count;
+
+	do {
+		sequence = look(gm);
+		count = __atomic_load_n(&__atomic_load_n(&gm->map, __ATOMIC_ACQUIRE)->count,
+					__ATOMIC_RELAXED);
+	} while (!unchanged(gm, sequence));
+	return count;
 }
 
 struct gmem_region gmem_at(struct gmem *gm, u32 i)
 {
-	return map_get(gm)->region[i];
+	struct gmem_region r;
+	u32 sequence;
+
+	do {
+		sequence = look(gm);
+		r = entry_load(&__atomic_load_n(&gm->map, __ATOMIC_ACQUIRE)->region[i]);
+	} while (!unchanged(gm, sequence));
+	return r;
 }
 
-static const struct gmem_region *map_find(const struct gmem_map *m, u64 gpa)
+/* What contains @gpa, as of @sequence. -EAGAIN: the map has changed since; -EFAULT: nothing. */
+static int find(struct gmem *gm, u32 sequence, u64 gpa, struct gmem_region *out)
 {
-	for (u32 i = 0; i < m->count; i++)
-		if (gpa - m->region[i].gpa < m->region[i].bytes)
-			return &m->region[i];
-	return NULL;
+	const struct gmem_map *m = __atomic_load_n(&gm->map, __ATOMIC_ACQUIRE);
+	u32 count = __atomic_load_n(&m->count, __ATOMIC_RELAXED);
+	int ret = -EFAULT;
+
+	for (u32 i = 0; i < count && ret; i++) {
+		*out = entry_load(&m->region[i]);
+		if (gpa - out->gpa < out->bytes)
+			ret = 0;
+	}
+	return unchanged(gm, sequence) ? ret : -EAGAIN;
 }
 
 static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
@@ -171,33 +245,36 @@ static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
 
 void *gmem_ptr(struct gmem *gm, u64 gpa, u64 len)
 {
-	const struct gmem_region *r = map_find(map_get(gm), gpa);
-	u64 off;
+	struct gmem_region r;
+	int ret;
 
-	if (!r || any_donated(gm, gpa, len))
+	do
+		ret = find(gm, look(gm), gpa, &r);
+	while (ret == -EAGAIN);
+	if (ret || any_donated(gm, gpa, len))
 		return NULL;
-	off = gpa - r->gpa;
-	return len <= r->bytes - off ? r->hva + off : NULL;
+	return len <= r.bytes - (gpa - r.gpa) ? r.hva + (gpa - r.gpa) : NULL;
 }
 
 enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_ZERO, ACCESS_CHECK };
 
-static int gmem_walk(const struct gmem_map *m, u64 gpa, u8 *buf, u64 len, enum access access)
+static int gmem_walk(struct gmem *gm, u32 sequence, u64 gpa, u8 *buf, u64 len, enum access access)
 {
 	while (len) {
-		const struct gmem_region *r = map_find(m, gpa);
+		struct gmem_region r;
+		int ret = find(gm, sequence, gpa, &r);
 		u64 off, run;
 
-		if (!r)
-			return -EFAULT;
-		off = gpa - r->gpa;
-		run = min_u64(len, r->bytes - off);
+		if (ret)
+			return ret;
+		off = gpa - r.gpa;
+		run = min_u64(len, r.bytes - off);
 		if (access == ACCESS_READ)
-			memcpy(buf, r->hva + off, run);
+			memcpy(buf, r.hva + off, run);
 		else if (access == ACCESS_WRITE)
-			memcpy(r->hva + off, buf, run);
+			memcpy(r.hva + off, buf, run);
 		else if (access == ACCESS_ZERO)
-			memset(r->hva + off, 0, run);
+			memset(r.hva + off, 0, run);
 		if (access == ACCESS_READ || access == ACCESS_WRITE)
 			buf += run;
 		gpa += run;
@@ -209,12 +286,18 @@ static int gmem_walk(const struct gmem_map *m, u64 gpa, u8 *buf, u64 len, enum a
 /* Checked as a whole first, so that a failing access leaves nothing half done. */
 static int gmem_access(struct gmem *gm, u64 gpa, void *buf, u64 len, enum access access)
 {
-	const struct gmem_map *m = map_get(gm);
-	int ret = gmem_walk(m, gpa, NULL, len, ACCESS_CHECK);
+	int ret;
 
-	if (!ret && any_donated(gm, gpa, len))
-		ret = -EFAULT;
-	return ret ? ret : gmem_walk(m, gpa, buf, len, access);
+	if (any_donated(gm, gpa, len))
+		return -EFAULT;
+	do {
+		u32 sequence = look(gm);
+
+		ret = gmem_walk(gm, sequence, gpa, NULL, len, ACCESS_CHECK);
+		if (!ret)
+			ret = gmem_walk(gm, sequence, gpa, buf, len, access);
+	} while (ret == -EAGAIN);
+	return ret;
 }
 
 int gmem_read(struct gmem *gm, u64 gpa, void *dst, u64 len)
@@ -250,12 +333,13 @@ static struct gmem_donated *donated_create(const struct gmem_map *m)
 
 static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 {
-	const struct gmem_region *r = map_find(gm->map, gpa);
 	struct gmem_donated *d = gm->donated;
+	struct gmem_region r;
 	u64 gpn = gpa >> PAGE_SHIFT;
 	u32 was;
 
-	if (!r || r->kind != GMEM_RAM)
+	/* Nobody changes the map while we hold the lock. */
+	if (find(gm, look(gm), gpa, &r) || r.kind != GMEM_RAM)
 		return -EINVAL;
 	if (!d) {
 		if (!serial)
@@ -271,7 +355,7 @@ static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 	if (was && serial)
 		return -EEXIST;
 	if (gm->donated_faults && !was != !serial &&
-	    mprotect(r->guest + ((gpn << PAGE_SHIFT) - r->gpa), PAGE_BYTES,
+	    mprotect(r.guest + ((gpn << PAGE_SHIFT) - r.gpa), PAGE_BYTES,
 		     serial ? PROT_NONE : PROT_READ | PROT_WRITE) < 0)
 		return -errno;
 	__atomic_store_n(&d->serial[gpn], serial, __ATOMIC_RELEASE);

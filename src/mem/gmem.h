@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Guest memory: which GPA ranges are backed by which host memory, and the only
- * way to reach it. Readers take no lock: the map is an immutable array behind
- * an atomic pointer; a change publishes a new array and keeps the old one until
- * gmem_fini(), so a pointer obtained under the old map stays valid for as long
- * as the host memory itself is.
+ * way to reach it. Readers take no lock and never wait for each other. A pointer
+ * obtained before a change of the map stays valid for as long as the host memory
+ * itself is.
  *
  * Every access names a length and fails as a whole (-EFAULT) when any byte is
  * outside the map. Guest bytes can change at any moment: copy once, check the
@@ -18,8 +17,8 @@
 #include "base/types.h"
 
 enum gmem_kind {
-	GMEM_RAM,	/* ordinary memory, in the e820 map as usable */
-	GMEM_RESERVED,	/* backed, but not the kernel's to hand out (hypervisor pages, tables) */
+	GMEM_RAM, /* ordinary memory, in the e820 map as usable */
+	GMEM_RESERVED, /* backed, but not the kernel's to hand out (hypervisor pages, tables) */
 };
 
 struct gmem_region {
@@ -34,9 +33,10 @@ struct gmem_map;
 struct gmem_donated;
 
 struct gmem {
-	struct gmem_map *map;	/* atomic; readers load-acquire */
-	struct gmem_map *old;	/* retired maps, freed by gmem_fini() */
-	pthread_mutex_t lock;	/* serializes writers */
+	struct gmem_map *map; /* atomic; readers load-acquire */
+	struct gmem_map *old; /* outgrown maps, freed by gmem_fini() */
+	u32 sequence; /* atomic; odd while the map changes */
+	pthread_mutex_t lock; /* serializes writers */
 	struct gmem_donated *donated; /* atomic; NULL until the first page is donated */
 	bool donated_faults; /* the guest's own access to a donated page is stopped */
 };
