@@ -295,15 +295,9 @@ int vmbus_gpadl_read(const struct vmbus_gpadl *g, u32 offset, void *dst, u32 byt
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
 	for (; bytes; offset += run, to += run, bytes -= run) {
-<<<<<<< HEAD
-		const u8 *from = run_at(g, offset, bytes, &run);
-
-		memcpy(to, from, run);
-=======
 		const u8 *at = run_at(g, offset, bytes, &run);
 
 		memcpy(to, at, run);
->>>>>>> net
 	}
 	return 0;
 }
@@ -316,15 +310,9 @@ int vmbus_gpadl_write(const struct vmbus_gpadl *g, u32 offset, const void *src, 
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
 	for (; bytes; offset += run, from += run, bytes -= run) {
-<<<<<<< HEAD
-		u8 *to = run_at(g, offset, bytes, &run);
-
-		memcpy(to, from, run);
-=======
 		u8 *at = run_at(g, offset, bytes, &run);
 
 		memcpy(at, from, run);
->>>>>>> net
 	}
 	return 0;
 }
