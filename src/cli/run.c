@@ -20,6 +20,7 @@
 #include "machine/machine.h"
 #include "machine/ram.h"
 #include "machine/layout.h"
+#include "machine/vmbus_devices.h"
 
 #define CPUS_MAX	 64
 #define GRACE_NS	 10000000000ull
@@ -30,6 +31,7 @@ struct run_config {
 	struct machine_config machine;
 	const char *kernel; /* path, version, or NULL */
 	const char *initrd, *append, *rootfs, *trace;
+	struct net_spec nets[VMBUS_NETS_MAX];
 	u64 timeout_ns;
 	bool json;
 	bool bare; /* the kernel is a program of its own: no root, no command line of ours */
@@ -103,6 +105,26 @@ static int set_quirks(void *cfg, const char *value, struct error *err)
 		       : error_set(err, -EINVAL, "there is no quirk '%s'; see 'nestor help run'", bad);
 }
 
+static int set_net(void *cfg, const char *value, struct error *err)
+{
+	struct run_config *rc = cfg;
+	char why[256];
+
+	if (rc->machine.net_count == VMBUS_NETS_MAX)
+		return error_set(err, -EINVAL, "at most %u network cards", VMBUS_NETS_MAX);
+	if (net_spec_parse(&rc->nets[rc->machine.net_count], value, why, sizeof(why)))
+		return error_set(err, -EINVAL, "%s", why);
+	rc->machine.net_count++;
+	rc->machine.nets = rc->nets;
+	return 0;
+}
+
+static int set_vsock(void *cfg, const char *value, struct error *err)
+{
+	((struct run_config *)cfg)->machine.vsock_path = value;
+	return 0;
+}
+
 static int set_json(void *cfg, const char *value, struct error *err)
 {
 	((struct run_config *)cfg)->json = true;
@@ -124,6 +146,9 @@ const struct option_row run_options[] = {
 	{ "append", "TEXT", "add to the kernel's command line", set_append },
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
+	{ "net", "SPEC", "a network card: user[,hostfwd=tcp::PORT-:PORT], passt=SOCKET, tap=NAME; [,mac=]",
+	  set_net },
+	{ "vsock", "PATH", "hv_sock: a Unix socket at PATH reaches ports of the guest", set_vsock },
 	{ "timeout", "TIME", "end the machine after this time (30, 2m)", set_timeout },
 	{ "quirks", "auto|none|LIST", "forgive what released kernels do wrong (default auto: as the kernel needs)",
 	  set_quirks },
@@ -186,7 +211,7 @@ static void *watch_thread(void *arg)
 			asked = sig;
 			grace = now_ns() + GRACE_NS;
 			log_at(LOG_ERROR, "asked the guest to power off; once more to end it at once");
-			machine_power_button(w->machine);
+			machine_ask_power_off(w->machine);
 		}
 	}
 }

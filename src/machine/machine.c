@@ -24,6 +24,7 @@
 #include "machine/cpu_model.h"
 #include "machine/layout.h"
 #include "machine/ram.h"
+#include "machine/vmbus_devices.h"
 #include "machine/wire_vmbus.h"
 
 /* Within the builds that Linux's mshv driver knows. */
@@ -54,6 +55,7 @@ struct machine {
 	struct exit_dev *exit_dev;
 	struct console *console;
 	struct wire_vmbus *vmbus; /* NULL: the role has none */
+	struct vmbus_devices *devices;
 
 	struct boot_state boot;
 	char release[BOOT_VERSION_BYTES];
@@ -385,11 +387,22 @@ static int create_partitions(struct machine *m, const struct machine_config *cfg
 	return ret ? ret : create_vps(m, cfg, cpu);
 }
 
-static int create_vmbus(struct machine *m)
+static int create_vmbus(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
-	struct partition *p = m->outer ? m->outer : m->partition;
+	const struct vmbus_devices_config dc = { .name = "nestor", .vp_count = cfg->cpus,
+						 .nets = cfg->nets, .net_count = cfg->net_count,
+						 .vsock_path = cfg->vsock_path };
+	int ret;
 
-	return m->role->vmbus ? wire_vmbus_create(p, &m->vmbus) : 0;
+	if (!m->role->vmbus)
+		return cfg->net_count || cfg->vsock_path
+			       ? error_set(err, -EINVAL, "role %s has no VMBus for these devices",
+					   m->role->name)
+			       : 0;
+	ret = wire_vmbus_create(m->outer ? m->outer : m->partition, &m->vmbus);
+	if (ret)
+		return error_errno(err, ret, "VMBus");
+	return vmbus_devices_create(wire_vmbus_server(m->vmbus), &dc, &m->devices, err);
 }
 
 /* Tables and kernel into memory; what the kernel is decides which quirks it needs. */
@@ -484,12 +497,13 @@ int machine_create(struct engine *engine, const struct machine_config *cfg, stru
 	ret = create_platform(m, cfg);
 	if (!ret)
 		ret = create_partitions(m, cfg, cpu);
-	if (!ret)
-		ret = create_vmbus(m);
 	if (ret) {
 		error_errno(err, ret, "creating the machine");
 		goto fail;
 	}
+	ret = create_vmbus(m, cfg, err);
+	if (ret)
+		goto fail;
 	ret = set_entry(m, err);
 	if (ret)
 		goto fail;
@@ -536,9 +550,10 @@ void machine_stop(struct machine *m, enum stop_reason reason, int code, const ch
 	partition_stop(m->partition, reason, code, "%s", text);
 }
 
-void machine_power_button(struct machine *m)
+void machine_ask_power_off(struct machine *m)
 {
-	pm_power_button(m->pm);
+	if (!m->devices || vmbus_devices_shutdown(m->devices) < 0)
+		pm_power_button(m->pm);
 }
 
 struct partition *machine_partition(struct machine *m)
@@ -644,6 +659,7 @@ void machine_destroy(struct machine *m)
 	/* Devices before the console their output ends in; both before the partition they name. */
 	uart_destroy(m->com1);
 	console_destroy(m->console);
+	vmbus_devices_destroy(m->devices);
 	wire_vmbus_destroy(m->vmbus);
 	partition_destroy(m->partition);
 	partition_destroy(m->outer);

@@ -6,6 +6,7 @@
 #ifndef NESTOR_MACHINE_MACHINE_H
 #define NESTOR_MACHINE_MACHINE_H
 
+#include "backend/net.h"
 #include "core/partition.h"
 #include "machine/boot_linux.h"
 #include "machine/error.h"
@@ -21,6 +22,9 @@ struct machine_config {
 	bool quirks_auto; /* whatever the kernel's release needs; else exactly quirks */
 	u32 quirks;
 	bool donated_ignore; /* a root may touch pages it has deposited */
+	const struct net_spec *nets;
+	u32 net_count;
+	const char *vsock_path;
 	bool com1_stdio; /* first serial port on standard input and output */
 };
 
@@ -60,7 +64,8 @@ int machine_create(struct engine *engine, const struct machine_config *cfg, stru
 int machine_run(struct machine *m, struct error *err);
 /* Any thread, also a signal-handling one: asks the guest to end, or ends it. */
 void machine_stop(struct machine *m, enum stop_reason reason, int code, const char *text);
-void machine_power_button(struct machine *m);
+/* By the shutdown service, or the power button where nobody listens to it. Any thread. */
+void machine_ask_power_off(struct machine *m);
 void machine_report(struct machine *m, struct machine_report *out);
 void machine_destroy(struct machine *m);
 
