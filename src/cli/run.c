@@ -21,10 +21,10 @@
 #include "machine/ram.h"
 #include "machine/layout.h"
 
-#define CPUS_MAX	 64
-#define GRACE_NS	 10000000000ull
-#define INCUBATOR_EXTRA	 (384 * MIB)
-#define DEFAULT_MEMORY	 (512 * MIB)
+#define CPUS_MAX	64
+#define GRACE_NS	10000000000ull
+#define INCUBATOR_EXTRA (384 * MIB)
+#define DEFAULT_MEMORY	(512 * MIB)
 
 struct run_config {
 	struct machine_config machine;
@@ -96,7 +96,8 @@ static int set_bare(void *cfg, const char *value, struct error *err)
 
 const struct option_row run_options[] = {
 	{ "role", "ROLE", "partition role: guest (default guest)", set_role },
-	{ "kernel", "FILE|VERSION", "bzImage or vmlinux, or a cached version such as 6.1 (default: newest cached)",
+	{ "kernel", "FILE|VERSION",
+	  "bzImage or vmlinux, or a cached version such as 6.1 (default: newest cached)",
 	  set_kernel },
 	{ "initrd", "FILE", "initial RAM disk", set_initrd },
 	{ "rootfs", "DIR", "pack this directory as the guest's root", set_rootfs },
@@ -104,8 +105,10 @@ const struct option_row run_options[] = {
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
 	{ "timeout", "TIME", "end the machine after this time (30, 2m)", set_timeout },
-	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text", set_trace },
-	{ "bare", NULL, "the kernel is a bare program: give it no root and no command line", set_bare },
+	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text",
+	  set_trace },
+	{ "bare", NULL, "the kernel is a bare program: give it no root and no command line",
+	  set_bare },
 	{ "json", NULL, "print the summary as JSON", set_json },
 	{ 0 },
 };
@@ -160,7 +163,8 @@ static void *watch_thread(void *arg)
 		} else {
 			asked = sig;
 			grace = now_ns() + GRACE_NS;
-			log_at(LOG_ERROR, "asked the guest to power off; once more to end it at once");
+			log_at(LOG_ERROR,
+			       "asked the guest to power off; once more to end it at once");
 			machine_power_button(w->machine);
 		}
 	}
@@ -194,8 +198,8 @@ static int choose_kernel(const struct run_config *rc, struct cached_kernel *k, s
 	if (!rc->kernel)
 		return kernel_cache_find("", k, err);
 	/* A version, unless a file of that name exists. */
-	if (!strchr(rc->kernel, '/') && access(rc->kernel, F_OK) < 0 &&
-	    rc->kernel[0] >= '0' && rc->kernel[0] <= '9')
+	if (!strchr(rc->kernel, '/') && access(rc->kernel, F_OK) < 0 && rc->kernel[0] >= '0' &&
+	    rc->kernel[0] <= '9')
 		return kernel_cache_find(rc->kernel, k, err);
 	kernel_cache_lookup(rc->kernel, k);
 	return 0;
@@ -204,11 +208,13 @@ static int choose_kernel(const struct run_config *rc, struct cached_kernel *k, s
 static int make_cmdline(const struct run_config *rc, bool own_init, char *out, size_t size,
 			struct error *err)
 {
-	/* There is no PCI bus to look for. */
-	int n = snprintf(out, size, "console=ttyS0 quiet pci=off%s%s%s", own_init ? " " ROOTFS_INIT_CMDLINE : "",
-			 rc->append ? " " : "", rc->append ? rc->append : "");
+	/* There is a host bridge and no more: nobody need scan for quirks of chipsets. */
+	int n = snprintf(out, size, "console=ttyS0 quiet pci=noearly%s%s%s",
+			 own_init ? " " ROOTFS_INIT_CMDLINE : "", rc->append ? " " : "",
+			 rc->append ? rc->append : "");
 
-	return (size_t)n < size ? 0 : error_set(err, -E2BIG, "the kernel's command line is too long");
+	return (size_t)n < size ? 0
+				: error_set(err, -E2BIG, "the kernel's command line is too long");
 }
 
 static int run_machine(struct run_config *rc, struct watch *w, struct error *err)
@@ -222,8 +228,9 @@ static int run_machine(struct run_config *rc, struct watch *w, struct error *err
 		return error_errno(err, ret, "/dev/kvm");
 	ret = machine_create(&engine, &rc->machine, &m, err);
 	if (ret) {
-		status = ret == -ENOEXEC || ret == -ENOENT || ret == -ENOMEM || ret == -E2BIG ? EXIT_USAGE
-											: EXIT_NESTOR;
+		status = ret == -ENOEXEC || ret == -ENOENT || ret == -ENOMEM || ret == -E2BIG
+				 ? EXIT_USAGE
+				 : EXIT_NESTOR;
 		goto close;
 	}
 	w->machine = m;
@@ -250,8 +257,11 @@ close:
 static int run_here(struct run_config *rc, struct watch *w)
 {
 	/* What makes the VMBus devices work where the kernel has them as modules. */
-	static const char *const modules[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc", NULL };
-	struct guest_root_config gc = { .modules = modules, .rootfs = rc->rootfs, .initrd = rc->initrd,
+	static const char *const modules[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc",
+					       NULL };
+	struct guest_root_config gc = { .modules = modules,
+					.rootfs = rc->rootfs,
+					.initrd = rc->initrd,
 					.command = rc->command };
 	struct cached_kernel kernel;
 	struct rootfs *root = NULL;
@@ -311,8 +321,9 @@ static int run_incubated(const struct run_config *rc, int argc, char **argv)
 
 int cmd_run(const struct command *cmd, int argc, char **argv)
 {
-	struct run_config rc = { .machine = { .role = ROLE_GUEST, .cpus = 1,
-					      .memory_bytes = DEFAULT_MEMORY } };
+	struct run_config rc = {
+		.machine = { .role = ROLE_GUEST, .cpus = 1, .memory_bytes = DEFAULT_MEMORY }
+	};
 	struct cached_kernel kernel;
 	struct kvm_probe probe;
 	struct watch w = { 0 };
@@ -323,7 +334,8 @@ int cmd_run(const struct command *cmd, int argc, char **argv)
 	if (ret)
 		return ret > 0 ? EXIT_OK : EXIT_USAGE;
 	if (rest < argc && !dashes) {
-		fprintf(stderr, "nestor run: '%s' is no option; a command for the guest goes after --\n",
+		fprintf(stderr,
+			"nestor run: '%s' is no option; a command for the guest goes after --\n",
 			argv[rest]);
 		return EXIT_USAGE;
 	}

@@ -16,6 +16,7 @@
 #include "dev/bus.h"
 #include "dev/exit.h"
 #include "dev/ioapic.h"
+#include "dev/pci_conf.h"
 #include "dev/pm.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
@@ -29,7 +30,7 @@
 /* Within the builds that Linux's mshv driver knows. */
 #define HV_BUILD 0x6C61
 /* Linux builds processor sets for VP indices below this. */
-#define MAX_LPS	 1024
+#define MAX_LPS 1024
 
 struct machine {
 	struct engine *engine;
@@ -48,6 +49,7 @@ struct machine {
 	struct ioapic *ioapic;
 	struct uart *com1;
 	struct rtc *rtc;
+	struct pci_conf *pci_conf;
 	struct pm *pm;
 	struct exit_dev *exit_dev;
 	struct console *console;
@@ -209,7 +211,8 @@ static void on_com1_room(void *ctx)
 	console_input_room(m->console);
 }
 
-static const struct uart_ops uart_ops = { .output = on_com1_output, .irq = on_com1_irq,
+static const struct uart_ops uart_ops = { .output = on_com1_output,
+					  .irq = on_com1_irq,
 					  .input_room = on_com1_room };
 
 static u32 on_console_input(void *ctx, const u8 *data, u32 len)
@@ -232,14 +235,16 @@ static const struct console_ops console_ops = { on_console_input, on_console_qui
 
 static int create_devices(struct machine *m)
 {
-	const struct bus_range com1 = { LAYOUT_COM1_PORT, UART_PORTS, &uart_bus_ops, m->com1, "com1" };
+	const struct bus_range com1 = { LAYOUT_COM1_PORT, UART_PORTS, &uart_bus_ops, m->com1,
+					"com1" };
 	const struct bus_range rtc = { RTC_PORT, RTC_PORTS, &rtc_bus_ops, m->rtc, "rtc" };
 	const struct bus_range io = { LAYOUT_IOAPIC_GPA, IOAPIC_MMIO_SIZE, &ioapic_bus_ops,
 				      m->ioapic, "ioapic" };
 	int ret;
 
 	if ((ret = bus_add(m->ports, &com1)) || (ret = bus_add(m->ports, &rtc)) ||
-	    (ret = bus_add(m->mmio, &io)) || (ret = pm_attach(m->pm, m->ports)))
+	    (ret = bus_add(m->mmio, &io)) || (ret = pm_attach(m->pm, m->ports)) ||
+	    (ret = pci_conf_attach(m->pci_conf, m->ports)))
 		return ret;
 	return exit_dev_attach(m->exit_dev, m->ports);
 }
@@ -251,8 +256,9 @@ static int create_platform(struct machine *m, const struct machine_config *cfg)
 	if ((ret = bus_create(&m->ports)) || (ret = bus_create(&m->mmio)) ||
 	    (ret = ioapic_create(&ioapic_ops, m, LAYOUT_IOAPIC_ID, &m->ioapic)) ||
 	    (ret = console_create(&console_ops, m, cfg->com1_stdio, &m->console)) ||
-	    (ret = uart_create(&uart_ops, m, &m->com1)) || (ret = rtc_create(NULL, NULL, &m->rtc)) ||
-	    (ret = pm_create(&pm_ops, m, &m->pm)) ||
+	    (ret = uart_create(&uart_ops, m, &m->com1)) ||
+	    (ret = rtc_create(NULL, NULL, &m->rtc)) || (ret = pm_create(&pm_ops, m, &m->pm)) ||
+	    (ret = pci_conf_create(&pm_reset_bus_ops, m->pm, &m->pci_conf)) ||
 	    (ret = exit_dev_create(&exit_ops, m, &m->exit_dev)))
 		return ret;
 	return create_devices(m);
@@ -343,7 +349,8 @@ static int create_vmbus(struct machine *m)
 static int boot(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
 	struct acpi_config acpi = { .vp_count = cfg->cpus, .vmbus = m->role->vmbus };
-	struct boot_config bc = { .kernel = cfg->kernel, .cmdline = cfg->cmdline,
+	struct boot_config bc = { .kernel = cfg->kernel,
+				  .cmdline = cfg->cmdline,
 				  .initrd = cfg->initrd };
 	struct engine_vcpu *bsp = m->vcpus[0];
 	struct engine_sregs sregs;
@@ -524,6 +531,7 @@ void machine_destroy(struct machine *m)
 	bus_destroy(m->ports);
 	bus_destroy(m->mmio);
 	exit_dev_destroy(m->exit_dev);
+	pci_conf_destroy(m->pci_conf);
 	pm_destroy(m->pm);
 	rtc_destroy(m->rtc);
 	ioapic_destroy(m->ioapic);
@@ -544,11 +552,16 @@ void machine_destroy(struct machine *m)
 const char *machine_exit_name(enum engine_exit_kind kind)
 {
 	static const char *const names[ENGINE_EXIT_COUNT] = {
-		[ENGINE_EXIT_INTR] = "interrupted",  [ENGINE_EXIT_HYPERCALL] = "hypercall",
-		[ENGINE_EXIT_IO] = "port I/O",	     [ENGINE_EXIT_MMIO] = "memory-mapped I/O",
-		[ENGINE_EXIT_RDMSR] = "MSR read",    [ENGINE_EXIT_WRMSR] = "MSR write",
-		[ENGINE_EXIT_EOI] = "EOI",	     [ENGINE_EXIT_HALT] = "halt",
-		[ENGINE_EXIT_SHUTDOWN] = "triple fault", [ENGINE_EXIT_MEMORY] = "memory",
+		[ENGINE_EXIT_INTR] = "interrupted",
+		[ENGINE_EXIT_HYPERCALL] = "hypercall",
+		[ENGINE_EXIT_IO] = "port I/O",
+		[ENGINE_EXIT_MMIO] = "memory-mapped I/O",
+		[ENGINE_EXIT_RDMSR] = "MSR read",
+		[ENGINE_EXIT_WRMSR] = "MSR write",
+		[ENGINE_EXIT_EOI] = "EOI",
+		[ENGINE_EXIT_HALT] = "halt",
+		[ENGINE_EXIT_SHUTDOWN] = "triple fault",
+		[ENGINE_EXIT_MEMORY] = "memory",
 		[ENGINE_EXIT_ERROR] = "error",
 	};
 
