@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/trace.h"
+#include "cli/guest_root.h"
 #include "cli/kernel_cache.h"
 #include "cli/options.h"
 #include "cli/report.h"
@@ -31,6 +32,7 @@ struct run_config {
 	const char *initrd, *append, *rootfs, *trace;
 	u64 timeout_ns;
 	bool json;
+	bool bare; /* the kernel is a program of its own: no root, no command line of ours */
 	char **command; /* of the guest; NULL: none */
 };
 
@@ -80,14 +82,41 @@ static int set_timeout(void *cfg, const char *value, struct error *err)
 	return option_seconds(value, &((struct run_config *)cfg)->timeout_ns, err);
 }
 
+static int set_donated(void *cfg, const char *value, struct error *err)
+{
+	bool ignore = !strcmp(value, "ignore");
+
+	((struct run_config *)cfg)->machine.donated_ignore = ignore;
+	return ignore || !strcmp(value, "fault") ? 0 : error_set(err, -EINVAL, "not fault or ignore");
+}
+
+static int set_quirks(void *cfg, const char *value, struct error *err)
+{
+	struct run_config *rc = cfg;
+	const char *bad;
+
+	rc->machine.quirks_auto = !strcmp(value, "auto");
+	if (rc->machine.quirks_auto || !strcmp(value, "none"))
+		return 0;
+	return quirks_parse(value, &rc->machine.quirks, &bad)
+		       ? 0
+		       : error_set(err, -EINVAL, "there is no quirk '%s'; see 'nestor help run'", bad);
+}
+
 static int set_json(void *cfg, const char *value, struct error *err)
 {
 	((struct run_config *)cfg)->json = true;
 	return 0;
 }
 
+static int set_bare(void *cfg, const char *value, struct error *err)
+{
+	((struct run_config *)cfg)->bare = true;
+	return 0;
+}
+
 const struct option_row run_options[] = {
-	{ "role", "ROLE", "partition role: guest (default guest)", set_role },
+	{ "role", "ROLE", "partition role: guest, root, nested-root or l1vh (default guest)", set_role },
 	{ "kernel", "FILE|VERSION", "bzImage or vmlinux, or a cached version such as 6.1 (default: newest cached)",
 	  set_kernel },
 	{ "initrd", "FILE", "initial RAM disk", set_initrd },
@@ -96,7 +125,12 @@ const struct option_row run_options[] = {
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
 	{ "timeout", "TIME", "end the machine after this time (30, 2m)", set_timeout },
+	{ "quirks", "auto|none|LIST", "forgive what released kernels do wrong (default auto: as the kernel needs)",
+	  set_quirks },
+	{ "donated-pages", "fault|ignore", "what happens when a root touches memory it deposited (default fault)",
+	  set_donated },
 	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text", set_trace },
+	{ "bare", NULL, "the kernel is a bare program: give it no root and no command line", set_bare },
 	{ "json", NULL, "print the summary as JSON", set_json },
 	{ 0 },
 };
@@ -180,13 +214,6 @@ static void watch_block(struct watch *w)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static int fill_from_file(void *ctx, u8 *dst, struct error *err)
-{
-	const struct file *f = ctx;
-
-	return file_read(f, 0, dst, f->bytes, err);
-}
-
 static int choose_kernel(const struct run_config *rc, struct cached_kernel *k, struct error *err)
 {
 	if (!rc->kernel)
@@ -199,10 +226,14 @@ static int choose_kernel(const struct run_config *rc, struct cached_kernel *k, s
 	return 0;
 }
 
-static void make_cmdline(const struct run_config *rc, char *out, size_t size)
+static int make_cmdline(const struct run_config *rc, bool own_init, char *out, size_t size,
+			struct error *err)
 {
-	snprintf(out, size, "console=ttyS0 quiet%s%s", rc->append ? " " : "",
-		 rc->append ? rc->append : "");
+	/* There is no PCI bus to look for. */
+	int n = snprintf(out, size, "console=ttyS0 quiet pci=off%s%s%s", own_init ? " " ROOTFS_INIT_CMDLINE : "",
+			 rc->append ? " " : "", rc->append ? rc->append : "");
+
+	return (size_t)n < size ? 0 : error_set(err, -E2BIG, "the kernel's command line is too long");
 }
 
 static int run_machine(struct run_config *rc, struct watch *w, struct error *err)
@@ -229,7 +260,7 @@ static int run_machine(struct run_config *rc, struct watch *w, struct error *err
 	report = calloc(1, sizeof(*report));
 	if (report) {
 		machine_report(m, report);
-		report_print(stderr, &rc->machine, report, rc->json);
+		report_print(stderr, &rc->machine, m, report, rc->json);
 		status = report_status(report);
 	}
 	machine_destroy(m);
@@ -243,24 +274,31 @@ close:
 
 static int run_here(struct run_config *rc, struct watch *w)
 {
+	/* What makes the VMBus devices work where the kernel has them as modules. */
+	static const char *const modules[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc", NULL };
+	struct guest_root_config gc = { .modules = modules, .rootfs = rc->rootfs, .initrd = rc->initrd,
+					.command = rc->command };
 	struct cached_kernel kernel;
-	struct file initrd = { .fd = -1 };
+	struct rootfs *root = NULL;
 	struct error err = { "" };
-	char cmdline[4096];
-	int status = EXIT_USAGE;
+	char cmdline[8192];
+	bool own_init;
+	int status = EXIT_USAGE, ret;
 
 	if (choose_kernel(rc, &kernel, &err))
 		goto fail;
-	if (rc->initrd && file_open(rc->initrd, &initrd, &err))
+	gc.modules_dir = kernel.modules;
+	if (!rc->bare && (guest_root_create(&gc, &root, &own_init, &err) ||
+			  make_cmdline(rc, own_init, cmdline, sizeof(cmdline), &err)))
 		goto fail;
-	make_cmdline(rc, cmdline, sizeof(cmdline));
 	rc->machine.kernel = kernel.image;
-	rc->machine.cmdline = cmdline;
 	rc->machine.com1_stdio = true;
-	if (rc->initrd)
-		rc->machine.initrd = (struct boot_initrd){ initrd.bytes, fill_from_file, &initrd };
-	if (rc->trace && trace_start(rc->trace) < 0) {
-		error_errno(&err, -errno, rc->trace);
+	rc->machine.cmdline = rc->bare ? rc->append : cmdline;
+	if (root)
+		rc->machine.initrd = (struct boot_initrd){ rootfs_bytes(root), rootfs_fill, root };
+	ret = rc->trace ? trace_start(rc->trace) : 0;
+	if (ret) {
+		error_errno(&err, ret, rc->trace);
 		goto fail;
 	}
 	status = run_machine(rc, w, &err);
@@ -270,8 +308,7 @@ static int run_here(struct run_config *rc, struct watch *w)
 fail:
 	fprintf(stderr, "nestor run: %s\n", err.text);
 out:
-	if (initrd.fd >= 0)
-		file_close(&initrd);
+	rootfs_destroy(root);
 	return status;
 }
 
@@ -300,7 +337,7 @@ static int run_incubated(const struct run_config *rc, int argc, char **argv)
 int cmd_run(const struct command *cmd, int argc, char **argv)
 {
 	struct run_config rc = { .machine = { .role = ROLE_GUEST, .cpus = 1,
-					      .memory_bytes = DEFAULT_MEMORY } };
+					      .memory_bytes = DEFAULT_MEMORY, .quirks_auto = true } };
 	struct cached_kernel kernel;
 	struct kvm_probe probe;
 	struct watch w = { 0 };

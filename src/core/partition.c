@@ -58,6 +58,8 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_mutex_init(&p->overlay_lock, NULL);
 	pthread_rwlock_init(&p->connections_lock, NULL);
+	deposit_init(&p->deposit, gmem);
+	root_init(&p->root);
 	registers_reset(p);
 	p->vps = calloc(cfg->max_vps, sizeof(*p->vps));
 	if (!p->vps || overlay_init(&p->hypercall_page, "hypercall") ||
@@ -76,6 +78,8 @@ void partition_destroy(struct partition *p)
 	for (u32 i = p->vp_count; i-- > 0;)
 		vp_destroy(p->vps[i]);
 	connections_destroy(p);
+	deposit_fini(&p->deposit);
+	root_fini(&p->root);
 	overlay_fini(&p->hypercall_page);
 	overlay_fini(&p->tsc_page);
 	pthread_mutex_destroy(&p->lock);

@@ -19,7 +19,7 @@ struct port_sink {
 	enum hv_status (*message)(void *ctx, struct vp *from, u32 type, const void *payload,
 				  u32 bytes);
 	/* A signalled event. NULL: not an event connection. Must not block. */
-	void (*event)(void *ctx, struct vp *from, u16 flag);
+	void (*event)(void *ctx, struct vp *from, u32 connection_id, u16 flag);
 };
 
 /*

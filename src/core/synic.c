@@ -148,6 +148,22 @@ static void registers_reset_locked(struct synic *s)
 		s->sint[i] = HV_SINT_RESET;
 }
 
+/* As if the guest had written the page registers back with the enable bit, and SCONTROL. */
+static int preenable_locked(struct synic *s)
+{
+	struct partition *p = s->vp->partition;
+
+	if (!p->config.hv_pages_gpa || !partition_quirk(p, QUIRK_PREENABLE_SYNIC))
+		return 0;
+	s->scontrol |= HV_SCONTROL_ENABLE;
+	s->simp |= HV_MSR_PAGE_ENABLE;
+	s->siefp |= HV_MSR_PAGE_ENABLE;
+	if (overlay_set(p, &s->simp_page, s->simp & HV_MSR_PAGE_GPN_MASK, true) < 0 ||
+	    overlay_set(p, &s->siefp_page, s->siefp & HV_MSR_PAGE_GPN_MASK, true) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
 int synic_init(struct synic *s, struct vp *vp)
 {
 	*s = (struct synic){ .vp = vp };
@@ -155,8 +171,9 @@ int synic_init(struct synic *s, struct vp *vp)
 	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
 		list_init(&s->queue[i]);
 	registers_reset_locked(s);
-	return overlay_init(&s->simp_page, "SIMP") || overlay_init(&s->siefp_page, "SIEFP") ? -ENOMEM
-											     : 0;
+	if (overlay_init(&s->simp_page, "SIMP") || overlay_init(&s->siefp_page, "SIEFP"))
+		return -ENOMEM;
+	return preenable_locked(s);
 }
 
 void synic_fini(struct synic *s)
@@ -182,6 +199,8 @@ void synic_reset(struct synic *s)
 	memset(s->simp_page.own, 0, PAGE_BYTES);
 	memset(s->siefp_page.own, 0, PAGE_BYTES);
 	registers_reset_locked(s);
+	if (preenable_locked(s) < 0)
+		log_limited(LOG_ERROR, "no memory to enable the SynIC of VP %u", s->vp->index);
 	pthread_mutex_unlock(&s->lock);
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/log.h"
 #include "core/core_trace.h"
 #include "core/hypercall.h"
 #include "core/msr.h"
@@ -142,6 +143,10 @@ static void *vp_thread(void *arg)
 		}
 		vp_handle_exit(vp);
 	}
+	if (partition_stop_reason(p) == STOP_TIMEOUT)
+		log_at(LOG_ERROR, "VP %u was at RIP 0x%llx, RFLAGS 0x%llx", vp->index,
+		       (unsigned long long)vp->vcpu->regs->rip,
+		       (unsigned long long)vp->vcpu->regs->rflags);
 	return NULL;
 }
 

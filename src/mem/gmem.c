@@ -22,6 +22,12 @@ struct gmem_map {
 	struct gmem_region region[];
 };
 
+/* Serial per page of the span that RAM covers; allocated sparsely by the kernel. */
+struct gmem_donated {
+	u64 pages;
+	u32 serial[];
+};
+
 static struct gmem_map *map_alloc(u32 room)
 {
 	struct gmem_map *m = calloc(1, sizeof(*m) + room * sizeof(struct gmem_region));
@@ -49,6 +55,9 @@ void gmem_fini(struct gmem *gm)
 		free(m);
 	}
 	free(gm->map);
+	if (gm->donated)
+		munmap(gm->donated, sizeof(*gm->donated) + gm->donated->pages * sizeof(u32));
+	gm->donated = NULL;
 	gm->map = gm->old = NULL;
 	pthread_mutex_destroy(&gm->lock);
 }
@@ -86,6 +95,7 @@ static void entry_store(struct gmem_region *to, const struct gmem_region *from)
 	__atomic_store_n(&to->gpa, from->gpa, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->bytes, from->bytes, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->hva, from->hva, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->guest, from->guest, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->kind, from->kind, __ATOMIC_RELAXED);
 }
 
@@ -94,6 +104,7 @@ static struct gmem_region entry_load(const struct gmem_region *from)
 	return (struct gmem_region){ __atomic_load_n(&from->gpa, __ATOMIC_RELAXED),
 				     __atomic_load_n(&from->bytes, __ATOMIC_RELAXED),
 				     __atomic_load_n(&from->hva, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->guest, __ATOMIC_RELAXED),
 				     __atomic_load_n(&from->kind, __ATOMIC_RELAXED) };
 }
 
@@ -117,7 +128,12 @@ static int grow_locked(struct gmem *gm)
 
 int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind)
 {
-	const struct gmem_region added = { gpa, bytes, hva, kind };
+	return gmem_add_views(gm, gpa, bytes, hva, hva, kind);
+}
+
+int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest, enum gmem_kind kind)
+{
+	const struct gmem_region added = { gpa, bytes, hva, guest, kind };
 	struct gmem_map *m;
 	u32 i, at = 0;
 	int ret = 0;
@@ -213,6 +229,19 @@ static int find(struct gmem *gm, u32 sequence, u64 gpa, struct gmem_region *out)
 	return unchanged(gm, sequence) ? ret : -EAGAIN;
 }
 
+static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
+{
+	struct gmem_donated *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
+	u64 gpn = gpa >> PAGE_SHIFT, end = (gpa + len + PAGE_BYTES - 1) >> PAGE_SHIFT;
+
+	if (likely(!d))
+		return false;
+	for (; gpn < end && gpn < d->pages; gpn++)
+		if (__atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED))
+			return true;
+	return false;
+}
+
 void *gmem_ptr(struct gmem *gm, u64 gpa, u64 len)
 {
 	struct gmem_region r;
@@ -221,7 +250,7 @@ void *gmem_ptr(struct gmem *gm, u64 gpa, u64 len)
 	do
 		ret = find(gm, look(gm), gpa, &r);
 	while (ret == -EAGAIN);
-	if (ret)
+	if (ret || any_donated(gm, gpa, len))
 		return NULL;
 	return len <= r.bytes - (gpa - r.gpa) ? r.hva + (gpa - r.gpa) : NULL;
 }
@@ -262,6 +291,8 @@ static int gmem_access(struct gmem *gm, u64 gpa, void *buf, u64 len, enum access
 		u32 sequence = look(gm);
 
 		ret = gmem_walk(gm, sequence, gpa, NULL, len, ACCESS_CHECK);
+		if (!ret && any_donated(gm, gpa, len))
+			ret = -EFAULT;
 		if (!ret)
 			ret = gmem_walk(gm, sequence, gpa, buf, len, access);
 	} while (ret == -EAGAIN);
@@ -283,6 +314,71 @@ int gmem_zero(struct gmem *gm, u64 gpa, u64 len)
 	return gmem_access(gm, gpa, NULL, len, ACCESS_ZERO);
 }
 
+static struct gmem_donated *donated_create(const struct gmem_map *m)
+{
+	u64 pages = 0;
+	struct gmem_donated *d;
+
+	for (u32 i = 0; i < m->count; i++)
+		if (m->region[i].kind == GMEM_RAM)
+			pages = (m->region[i].gpa + m->region[i].bytes) >> PAGE_SHIFT;
+	d = mmap(NULL, sizeof(*d) + pages * sizeof(u32), PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (d == MAP_FAILED)
+		return NULL;
+	d->pages = pages;
+	return d;
+}
+
+static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
+{
+	struct gmem_region r;
+	struct gmem_donated *d = gm->donated;
+	u64 gpn = gpa >> PAGE_SHIFT;
+	u32 was;
+
+	/* The lock keeps the map as it is. */
+	if (find(gm, gm->sequence, gpa, &r) || r.kind != GMEM_RAM)
+		return -EINVAL;
+	if (!d) {
+		if (!serial)
+			return 0;
+		d = donated_create(gm->map);
+		if (!d)
+			return -ENOMEM;
+		__atomic_store_n(&gm->donated, d, __ATOMIC_RELEASE);
+	}
+	if (gpn >= d->pages)
+		return -EINVAL;
+	was = d->serial[gpn];
+	if (was && serial)
+		return -EEXIST;
+	if (gm->donated_faults && !was != !serial &&
+	    mprotect(r.guest + ((gpn << PAGE_SHIFT) - r.gpa), PAGE_BYTES,
+		     serial ? PROT_NONE : PROT_READ | PROT_WRITE) < 0)
+		return -errno;
+	__atomic_store_n(&d->serial[gpn], serial, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int gmem_donate(struct gmem *gm, u64 gpa, u32 serial)
+{
+	int ret;
+
+	pthread_mutex_lock(&gm->lock);
+	ret = donate_locked(gm, gpa, serial);
+	pthread_mutex_unlock(&gm->lock);
+	return ret;
+}
+
+u32 gmem_donated(struct gmem *gm, u64 gpa)
+{
+	struct gmem_donated *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
+	u64 gpn = gpa >> PAGE_SHIFT;
+
+	return d && gpn < d->pages ? __atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED) : 0;
+}
+
 int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes)
 {
 	int ret;
@@ -296,9 +392,16 @@ int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes)
 	b->hva = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, b->fd, 0);
 	if (b->hva == MAP_FAILED)
 		goto fail;
+	b->guest = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, b->fd, 0);
+	if (b->guest == MAP_FAILED) {
+		ret = -errno;
+		munmap(b->hva, bytes);
+		goto close;
+	}
 	return 0;
 fail:
 	ret = -errno;
+close:
 	close(b->fd);
 	b->fd = -1;
 	b->hva = NULL;
@@ -310,6 +413,7 @@ void gmem_backing_destroy(struct gmem_backing *b)
 	if (!b->hva)
 		return;
 	munmap(b->hva, b->bytes);
+	munmap(b->guest, b->bytes);
 	close(b->fd);
 	b->hva = NULL;
 	b->fd = -1;

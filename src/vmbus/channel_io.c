@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A channel's data path, on the channel's loop: takes packets off the ring, hands
+ * them to the device, and makes what the device wrote visible with one signal.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmbus/internal.h"
+
+#define DRAIN_BUDGET 256u /* packets before others on the loop get a turn */
+/* Guests may lose an interrupt that arrives while they still open the channel. */
+#define UNSTICK_NS (100 * NS_PER_MS)
+/* Guests differ in when they signal that room came; look again anyway. */
+#define ROOM_POLL_NS (20 * NS_PER_MS)
+
+static void drain_run(struct loop_work *w);
+static void flush_run(struct loop_work *w);
+
+static void count(u64 *stat)
+{
+	__atomic_store_n(stat, *stat + 1, __ATOMIC_RELAXED);
+}
+
+static const struct vmbus_device_ops *ops_of(const struct vmbus_channel *ch)
+{
+	return ch->vd->offer.ops;
+}
+
+void channel_io_init(struct vmbus_channel *ch)
+{
+	loop_work_init(&ch->open_work, channel_io_open);
+	loop_work_init(&ch->close_work, channel_io_close);
+	loop_work_init(&ch->drain_work, drain_run);
+	loop_work_init(&ch->flush_work, flush_run);
+	ch->live = ch->in_core = ch->suboffers = false;
+	ch->owed = ch->reserve_wanted = ch->send_wanted = 0;
+	ch->data = NULL;
+	memset(&ch->stats, 0, sizeof(ch->stats));
+}
+
+void channel_interrupt(struct vmbus_channel *ch)
+{
+	u32 vp = __atomic_load_n(&ch->target_vp, __ATOMIC_ACQUIRE);
+
+	if (vp == VMBUS_NO_INTERRUPT_VP)
+		return;
+	__atomic_add_fetch(&ch->stats.signals_out, 1, __ATOMIC_RELAXED);
+	ch->srv->cfg.ops->signal_event(ch->srv->cfg.ctx, vp, ch->sint, ch->event_flag);
+}
+
+void vmbus_channel_fail(struct vmbus_channel *ch, const char *reason)
+{
+	if (!ch->live)
+		return;
+	ch->live = false;
+	snprintf(ch->fail_reason, sizeof(ch->fail_reason), "%s", reason);
+	loop_post(ch->srv->loop, &ch->fail_work);
+}
+
+/* Both directions become visible; one signal for the two. */
+static void publish(struct vmbus_channel *ch)
+{
+	bool signal;
+
+	if (!ch->live)
+		return;
+	signal = vmbus_ring_publish_read(&ch->ring);
+	signal |= vmbus_ring_publish_write(&ch->ring);
+	if (signal)
+		channel_interrupt(ch);
+	if (ch->ring.error)
+		vmbus_channel_fail(ch, ch->ring.error);
+	if (ch->suboffers) {
+		ch->suboffers = false;
+		loop_post(ch->srv->loop, &ch->suboffer_work);
+	}
+}
+
+static void poll_run(struct loop_timer *t)
+{
+	struct vmbus_channel *ch = container_of(t, struct vmbus_channel, poll);
+
+	if (ch->live && vmbus_ring_out_pending(&ch->ring))
+		channel_interrupt(ch);
+	drain_run(&ch->drain_work);
+}
+
+/* Tells the guest for how much room somebody waits here. */
+static void update_wish(struct vmbus_channel *ch)
+{
+	u32 want = ch->reserve_wanted > ch->send_wanted ? ch->reserve_wanted : ch->send_wanted;
+
+	if (!ch->live)
+		return;
+	if (want == 0) {
+		if (ch->ring.out.hdr->pending_send_sz)
+			vmbus_ring_want(&ch->ring, 0);
+		return;
+	}
+	if (vmbus_ring_want(&ch->ring, want))
+		loop_post(ch->loop, &ch->drain_work);
+	else if (ch->ring.error)
+		vmbus_channel_fail(ch, ch->ring.error);
+	else
+		loop_timer_after(ch->loop, &ch->poll, ROOM_POLL_NS, poll_run);
+}
+
+static u32 completion_bytes(const struct vmbus_channel *ch)
+{
+	return vmbus_ring_bytes_for(0, ops_of(ch)->completion_max);
+}
+
+/* 1: a packet was taken; 0: none is there; -EAGAIN: later; other negative: it is over. */
+static int deliver(struct vmbus_channel *ch)
+{
+	struct vmbus_packet pkt;
+	int ret = vmbus_ring_peek(&ch->ring, &pkt);
+
+	if (ret <= 0)
+		return ret;
+	if (pkt.wants_completion) {
+		ret = vmbus_ring_reserve(&ch->ring, completion_bytes(ch));
+		if (ret == -EAGAIN)
+			ch->reserve_wanted = completion_bytes(ch);
+		if (ret)
+			return ret;
+		ch->owed++;
+	}
+	ret = ops_of(ch)->packet ? ops_of(ch)->packet(ch, &pkt) : 0;
+	if (ret == 0) {
+		vmbus_ring_consume(&ch->ring, &pkt);
+		count(&ch->stats.packets);
+		ch->delivered = true;
+		return 1;
+	}
+	if (pkt.wants_completion && ch->owed) {
+		ch->owed--;
+		vmbus_ring_unreserve(&ch->ring, completion_bytes(ch));
+	}
+	if (ret != -EAGAIN && ch->live)
+		vmbus_channel_fail(ch, strerror(-ret));
+	return ret;
+}
+
+static void tell_writable(struct vmbus_channel *ch)
+{
+	if (!ch->send_wanted || vmbus_ring_room(&ch->ring) <= ch->send_wanted)
+		return;
+	ch->send_wanted = 0;
+	if (ops_of(ch)->writable)
+		ops_of(ch)->writable(ch);
+}
+
+/* One run over what is in the ring. Returns as deliver(), with 1: the budget is used up. */
+static int drain_some(struct vmbus_channel *ch, u32 *budget)
+{
+	int ret = 1;
+
+	ch->delivered = false;
+	while (ch->live && *budget > 0 && (ret = deliver(ch)) == 1)
+		--*budget;
+	if (ch->delivered && ch->live && ops_of(ch)->batch_end)
+		ops_of(ch)->batch_end(ch);
+	if (ch->ring.error)
+		vmbus_channel_fail(ch, ch->ring.error);
+	publish(ch);
+	return ret;
+}
+
+static void drain_run(struct loop_work *w)
+{
+	struct vmbus_channel *ch = container_of(w, struct vmbus_channel, drain_work);
+	u32 budget = DRAIN_BUDGET;
+	int ret;
+
+	if (!ch->live)
+		return;
+	ch->in_core = true;
+	ch->reserve_wanted = 0;
+	tell_writable(ch);
+	do {
+		/* While we look, signals would only cost the guest. */
+		vmbus_ring_mask(&ch->ring, true);
+		ret = drain_some(ch, &budget);
+		/* Stalled, it stays masked: new packets change nothing. */
+	} while (ch->live && ret == 0 && vmbus_ring_unmask_and_check(&ch->ring));
+	if (ret == 1 && ch->live)
+		loop_post(ch->loop, &ch->drain_work);
+	update_wish(ch);
+	ch->in_core = false;
+}
+
+static void flush_run(struct loop_work *w)
+{
+	struct vmbus_channel *ch = container_of(w, struct vmbus_channel, flush_work);
+
+	publish(ch);
+	update_wish(ch);
+}
+
+static void doorbell_ready(struct loop_fd *lf, u32 events)
+{
+	struct vmbus_channel *ch = container_of(lf, struct vmbus_channel, doorbell);
+	u64 n;
+
+	if (read(lf->fd, &n, sizeof(n)) == (ssize_t)sizeof(n)) {
+		__atomic_add_fetch(&ch->stats.signals_in, 1, __ATOMIC_RELAXED);
+		drain_run(&ch->drain_work);
+	}
+}
+
+void channel_io_open(struct loop_work *w)
+{
+	struct vmbus_channel *ch = container_of(w, struct vmbus_channel, open_work);
+	int ret;
+
+	ch->live = ch->in_core = true;
+	ret = ops_of(ch)->opened ? ops_of(ch)->opened(ch) : 0;
+	if (ret == 0) {
+		loop_timer_after(ch->loop, &ch->poll, UNSTICK_NS, poll_run);
+		/* Without it a doorbell of the kernel's goes unheard; vmbus_signal() does not. */
+		if (loop_fd_add(ch->loop, &ch->doorbell, ch->doorbell_fd, EPOLLIN, doorbell_ready))
+			vmbus_log(ch->srv, "no doorbell for channel %u", ch->relid);
+		publish(ch);
+		update_wish(ch);
+	} else {
+		ch->live = false;
+		loop_work_cancel(ch->loop, &ch->drain_work);
+		loop_work_cancel(ch->loop, &ch->flush_work);
+	}
+	ch->in_core = false;
+	ch->open_status = ret;
+	loop_post(ch->srv->loop, &ch->opened_work);
+}
+
+void channel_io_close(struct loop_work *w)
+{
+	struct vmbus_channel *ch = container_of(w, struct vmbus_channel, close_work);
+	int ret;
+
+	ch->live = false;
+	loop_fd_del(&ch->doorbell);
+	loop_timer_cancel(&ch->poll);
+	ret = ops_of(ch)->closed ? ops_of(ch)->closed(ch) : 0;
+	if (ret != -EINPROGRESS)
+		vmbus_channel_close_done(ch);
+}
+
+void vmbus_channel_close_done(struct vmbus_channel *ch)
+{
+	loop_work_cancel(ch->loop, &ch->drain_work);
+	loop_work_cancel(ch->loop, &ch->flush_work);
+	loop_post(ch->srv->loop, &ch->closed_work);
+	/* From here on the control plane owns the channel. */
+}
+
+/* Sending */
+
+static void touch(struct vmbus_channel *ch)
+{
+	if (!ch->in_core)
+		loop_post(ch->loop, &ch->flush_work);
+}
+
+static int channel_write(struct vmbus_channel *ch, const struct vmbus_packet_out *out, u32 bytes,
+			 bool reserved)
+{
+	int ret;
+
+	if (!ch->live)
+		return -EPIPE;
+	ret = vmbus_ring_write(&ch->ring, out, reserved);
+	if (ret == -EPROTO) {
+		vmbus_channel_fail(ch, ch->ring.error);
+		return -EPIPE;
+	}
+	if (ret == -EAGAIN && bytes > ch->send_wanted)
+		ch->send_wanted = bytes;
+	if (ret == 0)
+		count(&ch->stats.sends);
+	if (ret == 0 || ret == -EAGAIN)
+		touch(ch);
+	return ret;
+}
+
+int vmbus_send_iov(struct vmbus_channel *ch, u64 transaction_id, u16 flags,
+		   const struct iovec *payload, int n)
+{
+	struct vmbus_packet_out out = {
+		.type = VMBUS_PACKET_INBAND,
+		.flags = flags,
+		.transaction_id = transaction_id,
+		.payload = payload,
+		.payload_count = n,
+	};
+	u64 bytes = 0;
+
+	for (int i = 0; i < n; i++)
+		bytes += payload[i].iov_len;
+	if (bytes > UINT32_MAX / 2)
+		return -EMSGSIZE;
+	return channel_write(ch, &out, vmbus_ring_bytes_for(0, (u32)bytes), false);
+}
+
+int vmbus_send_inband(struct vmbus_channel *ch, u64 transaction_id, u16 flags, const void *payload,
+		      u32 bytes)
+{
+	struct iovec iov = { (void *)(uintptr_t)payload, bytes };
+
+	return vmbus_send_iov(ch, transaction_id, flags, &iov, 1);
+}
+
+int vmbus_send_xfer(struct vmbus_channel *ch, u64 transaction_id, u16 flags, u16 pageset_id,
+		    const struct vmbus_xfer_range *ranges, u32 range_count, const void *payload,
+		    u32 bytes)
+{
+	struct {
+		struct vmbus_xfer_page_header head;
+		struct vmbus_xfer_range range[VMBUS_XFER_MAX_RANGES];
+	} extra;
+	struct iovec iov = { (void *)(uintptr_t)payload, bytes };
+	struct vmbus_packet_out out = {
+		.type = VMBUS_PACKET_XFER_PAGES,
+		.flags = flags,
+		.transaction_id = transaction_id,
+		.extra = &extra,
+		.extra_bytes = (u32)(sizeof(extra.head) + range_count * sizeof(*ranges)),
+		.payload = &iov,
+		.payload_count = 1,
+	};
+
+	if (range_count > VMBUS_XFER_MAX_RANGES)
+		return -EMSGSIZE;
+	extra.head = (struct vmbus_xfer_page_header){
+		.pageset_id = pageset_id,
+		.range_count = range_count,
+	};
+	memcpy(extra.range, ranges, range_count * sizeof(*ranges));
+	return channel_write(ch, &out, vmbus_ring_bytes_for(out.extra_bytes, bytes), false);
+}
+
+int vmbus_complete(struct vmbus_channel *ch, u64 transaction_id, const void *payload, u32 bytes)
+{
+	struct iovec iov = { (void *)(uintptr_t)payload, bytes };
+	struct vmbus_packet_out out = {
+		.type = VMBUS_PACKET_COMPLETION,
+		.transaction_id = transaction_id,
+		.payload = &iov,
+		.payload_count = 1,
+	};
+	int ret;
+
+	assert(bytes <= ops_of(ch)->completion_max);
+	if (!ch->live)
+		return -EPIPE;
+	if (ch->owed == 0)
+		return -EINVAL;
+	ret = channel_write(ch, &out, 0, true);
+	if (ret == -EAGAIN) /* its room was reserved */
+		vmbus_channel_fail(ch, "guest's read index went backwards");
+	if (ret)
+		return -EPIPE;
+	ch->owed--;
+	vmbus_ring_unreserve(&ch->ring, completion_bytes(ch));
+	count(&ch->stats.completions);
+	return 0;
+}
+
+void vmbus_channel_flush(struct vmbus_channel *ch)
+{
+	publish(ch);
+}
+
+bool vmbus_channel_has_room(struct vmbus_channel *ch, u32 extra_bytes, u32 payload_bytes)
+{
+	return ch->live &&
+	       vmbus_ring_room(&ch->ring) > vmbus_ring_bytes_for(extra_bytes, payload_bytes);
+}
+
+void vmbus_channel_want_room(struct vmbus_channel *ch, u32 extra_bytes, u32 payload_bytes)
+{
+	u32 bytes = vmbus_ring_bytes_for(extra_bytes, payload_bytes);
+
+	if (bytes > ch->send_wanted)
+		ch->send_wanted = bytes;
+	touch(ch);
+}
+
+bool vmbus_channel_drained(struct vmbus_channel *ch)
+{
+	return !ch->live || !vmbus_ring_out_pending(&ch->ring);
+}
+
+void vmbus_channel_resume(struct vmbus_channel *ch)
+{
+	loop_post(ch->loop, &ch->drain_work);
+}
