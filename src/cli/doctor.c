@@ -89,7 +89,8 @@ static void find_guest_kernels(struct facts *f)
 	snprintf(path, sizeof(path), "%s/kernels", f->incubator.cache_dir);
 	d = opendir(path);
 	while (d && (e = readdir(d)) != NULL && f->kernel_count < MAX_KERNELS) {
-		snprintf(path, sizeof(path), "%s/kernels/%s/vmlinuz", f->incubator.cache_dir, e->d_name);
+		snprintf(path, sizeof(path), "%s/kernels/%s/vmlinuz", f->incubator.cache_dir,
+			 e->d_name);
 		if (e->d_name[0] != '.' && access(path, R_OK) == 0)
 			snprintf(f->kernels[f->kernel_count++], sizeof(f->kernels[0]), "%.127s",
 				 e->d_name);
@@ -132,21 +133,27 @@ static void conclude(struct facts *f)
 		f->uses = "nothing";
 
 	if (needs_incubator && in->switched_off)
-		advise(f, true, "unset NESTOR_INCUBATOR", "the incubator is switched off (NESTOR_INCUBATOR=off)");
+		advise(f, true, "unset NESTOR_INCUBATOR",
+		       "the incubator is switched off (NESTOR_INCUBATOR=off)");
 	if (needs_incubator && !in->qemu_path[0])
 		advise(f, true, "tools/setup", "QEMU 10 or newer, for the incubator");
 	else if (needs_incubator && !in->qemu_usable)
-		advise(f, true, "tools/setup", "QEMU 10 or newer, for the incubator (%s is %s)", in->qemu_path,
+		advise(f, true, "tools/setup", "QEMU 10 or newer, for the incubator (%s is %s)",
+		       in->qemu_path,
 		       in->qemu_version[0] ? in->qemu_version : "of unknown version");
 	if (needs_incubator && !in->small_kernel[0])
-		advise(f, !in->stock_kernel[0], in->stock_kernel[0] ? "tools/incubator-kernel" : "tools/kernels fetch",
-		       in->stock_kernel[0] ? "a small incubator kernel (it starts in 2 s instead of 5 s)" :
-					     "a kernel for the incubator");
+		advise(f, !in->stock_kernel[0],
+		       in->stock_kernel[0] ? "tools/incubator-kernel" : "tools/kernels fetch",
+		       in->stock_kernel[0]
+			       ? "a small incubator kernel (it starts in 2 s instead of 5 s)"
+			       : "a kernel for the incubator");
 	else if (needs_incubator && f->incubator_usable && !in->saved_dir[0])
 		advise(f, false, "nestor incubator --prepare",
-		       "a saved incubator (it starts in half a second; the first use makes one too)");
+		       "a saved incubator (it starts in half a second; the first use makes one "
+		       "too)");
 	if (!f->kernel_count)
-		advise(f, false, "tools/kernels fetch", "guest kernels (or name one with --kernel)");
+		advise(f, false, "tools/kernels fetch",
+		       "guest kernels (or name one with --kernel)");
 }
 
 static void print_lines(const struct facts *f)
@@ -162,13 +169,15 @@ static void print_lines(const struct facts *f)
 	if (f->kvm.runs && f->kvm.lacking[0])
 		printf("             lacks, but Nestor can do without: %s\n", f->kvm.lacking);
 	if (!f->kvm.usable) {
-		printf("  QEMU       %s%s%s\n", in->qemu_path[0] ? in->qemu_version : "not installed",
+		printf("  QEMU       %s%s%s\n",
+		       in->qemu_path[0] ? in->qemu_version : "not installed",
 		       in->qemu_path[0] ? " in " : "", in->qemu_path);
 		printf("  incubator  %s\n",
-		       !f->incubator_usable ? "cannot start" :
-		       in->saved_dir[0]	    ? "a saved machine is ready; it starts in about half a second" :
-		       in->small_kernel[0]  ? "boots its small kernel, about 2 seconds" :
-					      "boots a stock kernel, about 5 seconds");
+		       !f->incubator_usable ? "cannot start"
+		       : in->saved_dir[0]
+			       ? "a saved machine is ready; it starts in about half a second"
+		       : in->small_kernel[0] ? "boots its small kernel, about 2 seconds"
+					     : "boots a stock kernel, about 5 seconds");
 		printf("             %u CPUs, %.1f GiB, emulated\n", in->cpus,
 		       (double)in->memory_bytes / (double)GIB);
 	}
@@ -180,11 +189,13 @@ static void print_lines(const struct facts *f)
 	if (strcmp(f->uses, "kvm") == 0)
 		printf("Nestor will run guests on KVM.\n");
 	else if (strcmp(f->uses, "incubator") == 0)
-		printf("Nestor will run guests inside the incubator, an emulated machine that has KVM.\n");
+		printf("Nestor will run guests inside the incubator, an emulated machine that has "
+		       "KVM.\n");
 	else
 		printf("Nestor cannot run guests on this host.\n");
 	for (int i = 0; i < f->advice_count; i++)
-		printf("%s %s\n    %s\n", f->advice[i].stops ? "Missing:" : "Better with:", f->advice[i].what,
+		printf("%s %s\n    %s\n",
+		       f->advice[i].stops ? "Missing:" : "Better with:", f->advice[i].what,
 		       f->advice[i].command);
 }
 
@@ -196,25 +207,25 @@ static void print_json(const struct facts *f)
 	for (int i = 0; i < f->kernel_count; i++)
 		json_array_append_new(kernels, json_string(f->kernels[i]));
 	for (int i = 0; i < f->advice_count; i++)
-		json_array_append_new(advice, json_pack("{s:b, s:s, s:s}", "required", f->advice[i].stops,
-							"what", f->advice[i].what, "command",
-							f->advice[i].command));
+		json_array_append_new(
+			advice, json_pack("{s:b, s:s, s:s}", "required", f->advice[i].stops, "what",
+					  f->advice[i].what, "command", f->advice[i].command));
 	root = json_pack("{s:s, s:s, s:b, s:{s:s, s:s, s:s, s:i, s:I, s:b},"
 			 " s:{s:b, s:b, s:b, s:s, s:s, s:s, s:i, s:i, s:i},"
 			 " s:{s:b, s:s, s:s, s:s, s:s, s:s, s:i, s:I}, s:s, s:o, s:o}",
 			 "version", NESTOR_VERSION, "uses", f->uses, "can_run",
-			 strcmp(f->uses, "nothing") != 0,
-			 "host", "system", f->os, "kernel", f->kernel, "cpu", f->cpu, "cpus", f->cpus,
-			 "memory_bytes", (json_int_t)f->memory_bytes, "inside_incubator", f->inside,
-			 "kvm", "present", f->kvm.present, "runs", f->kvm.runs, "usable", f->kvm.usable,
-			 "reason", f->kvm.reason, "missing", f->kvm.missing, "lacking", f->kvm.lacking,
-			 "loop_ps", (int)f->kvm.loop_ps, "exit_ns", (int)f->kvm.exit_ns, "probe_us",
-			 (int)f->kvm.elapsed_us,
-			 "incubator", "usable", f->incubator_usable, "qemu", in->qemu_path, "qemu_version",
-			 in->qemu_version, "stock_kernel", in->stock_kernel, "small_kernel", in->small_kernel,
-			 "saved_machine", in->saved_dir, "cpus", (int)in->cpus, "memory_bytes",
-			 (json_int_t)in->memory_bytes,
-			 "cache", in->cache_dir, "kernels", kernels, "advice", advice);
+			 strcmp(f->uses, "nothing") != 0, "host", "system", f->os, "kernel",
+			 f->kernel, "cpu", f->cpu, "cpus", f->cpus, "memory_bytes",
+			 (json_int_t)f->memory_bytes, "inside_incubator", f->inside, "kvm",
+			 "present", f->kvm.present, "runs", f->kvm.runs, "usable", f->kvm.usable,
+			 "reason", f->kvm.reason, "missing", f->kvm.missing, "lacking",
+			 f->kvm.lacking, "loop_ps", (int)f->kvm.loop_ps, "exit_ns",
+			 (int)f->kvm.exit_ns, "probe_us", (int)f->kvm.elapsed_us, "incubator",
+			 "usable", f->incubator_usable, "qemu", in->qemu_path, "qemu_version",
+			 in->qemu_version, "stock_kernel", in->stock_kernel, "small_kernel",
+			 in->small_kernel, "saved_machine", in->saved_dir, "cpus", (int)in->cpus,
+			 "memory_bytes", (json_int_t)in->memory_bytes, "cache", in->cache_dir,
+			 "kernels", kernels, "advice", advice);
 	if (root)
 		json_dumpf(root, stdout, JSON_INDENT(2));
 	printf("\n");

@@ -71,10 +71,14 @@ static void print_one(const char *name, int pid, void *opaque)
 int cmd_incubator(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "cpus", required_argument, NULL, 'c' },   { "memory", required_argument, NULL, 'm' },
-		{ "name", required_argument, NULL, 'n' },   { "prepare", no_argument, NULL, 'p' },
-		{ "exec", no_argument, NULL, 'e' },	    { "list", no_argument, NULL, 'l' },
-		{ "help", no_argument, NULL, 'h' },	    { 0 },
+		{ "cpus", required_argument, NULL, 'c' },
+		{ "memory", required_argument, NULL, 'm' },
+		{ "name", required_argument, NULL, 'n' },
+		{ "prepare", no_argument, NULL, 'p' },
+		{ "exec", no_argument, NULL, 'e' },
+		{ "list", no_argument, NULL, 'l' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
 	};
 	struct incubator_config cfg = { 0 };
 	bool prepare = false, exec = false;
@@ -86,14 +90,16 @@ int cmd_incubator(int argc, char **argv)
 		case 'c':
 			cfg.cpus = (u32)strtoul(optarg, NULL, 10);
 			if (!cfg.cpus || cfg.cpus > MAX_CPUS) {
-				log_error("--cpus %s: a number from 1 to %d is wanted", optarg, MAX_CPUS);
+				log_error("--cpus %s: a number from 1 to %d is wanted", optarg,
+					  MAX_CPUS);
 				return 2;
 			}
 			break;
 		case 'm':
 			cfg.memory_bytes = parse_size(optarg);
 			if (!cfg.memory_bytes) {
-				log_error("--memory %s: a size such as 512M or 4G is wanted", optarg);
+				log_error("--memory %s: a size such as 512M or 4G is wanted",
+					  optarg);
 				return 2;
 			}
 			break;

@@ -91,6 +91,74 @@ static void print_line(FILE *out, const struct machine_config *cfg, const struct
 	fputc('\n', out);
 }
 
+static void count_cell(FILE *out, u64 n)
+{
+	if (n)
+		fprintf(out, "%10llu", (unsigned long long)n);
+	else
+		fprintf(out, "%10s", ".");
+}
+
+/* Which of its two hypervisors a nested root talked to. */
+static void print_routes(FILE *out, struct machine *m)
+{
+	struct machine_route rows[MACHINE_ROUTES_MAX];
+	u32 n = machine_routes(m, rows, MACHINE_ROUTES_MAX);
+
+	fprintf(out, "\n  %-34s%10s%10s%10s\n", "hypercall", "L0", "L1", "refused");
+	for (u32 i = 0; i < n; i++) {
+		const struct machine_route *r = &rows[i];
+
+		if (i && !r->hypercall && rows[i - 1].hypercall)
+			fprintf(out, "\n  %-34s%10s%10s%10s\n", "register", "L0", "L1", "refused");
+		fprintf(out, "  %-34s", r->name);
+		count_cell(out, r->outer);
+		count_cell(out, r->own);
+		count_cell(out, r->own_refused + r->outer_refused);
+		fputc('\n', out);
+	}
+	fputc('\n', out);
+}
+
+static void print_quirks(FILE *out, struct machine *m)
+{
+	u64 uses[QUIRK_COUNT];
+	u32 on = machine_quirks(m, uses);
+
+	for (u32 i = 0; i < QUIRK_COUNT; i++)
+		if ((on & BIT(i)) && uses[i])
+			fprintf(out, "nestor: quirk %s was used %llu time%s: %s\n", quirks[i].name,
+				(unsigned long long)uses[i], uses[i] == 1 ? "" : "s",
+				quirks[i].defect);
+}
+
+static json_t *routes_json(struct machine *m)
+{
+	struct machine_route rows[MACHINE_ROUTES_MAX];
+	u32 n = machine_routes(m, rows, MACHINE_ROUTES_MAX);
+	json_t *a = json_array();
+
+	for (u32 i = 0; i < n; i++)
+		json_array_append_new(
+			a, json_pack("{s:s, s:s, s:I, s:I, s:I}", "name", rows[i].name, "kind",
+				     rows[i].hypercall ? "hypercall" : "register", "L0",
+				     (json_int_t)rows[i].outer, "L1", (json_int_t)rows[i].own, "refused",
+				     (json_int_t)(rows[i].own_refused + rows[i].outer_refused)));
+	return a;
+}
+
+static json_t *quirks_json(struct machine *m)
+{
+	u64 uses[QUIRK_COUNT];
+	u32 on = machine_quirks(m, uses);
+	json_t *o = json_object();
+
+	for (u32 i = 0; i < QUIRK_COUNT; i++)
+		if (on & BIT(i))
+			json_object_set_new(o, quirks[i].name, json_integer((json_int_t)uses[i]));
+	return o;
+}
+
 static json_t *integer(u64 v)
 {
 	return json_integer((json_int_t)v);
@@ -105,7 +173,8 @@ static json_t *crash_json(const struct crash_report *c)
 	return json_pack("{s:o, s:o}", "parameters", p, "message", text ? text : json_null());
 }
 
-static void print_json(FILE *out, const struct machine_config *cfg, const struct machine_report *r)
+static void print_json(FILE *out, const struct machine_config *cfg, struct machine *m,
+		       const struct machine_report *r)
 {
 	json_t *o = json_object(), *exits = json_object();
 
@@ -130,19 +199,24 @@ static void print_json(FILE *out, const struct machine_config *cfg, const struct
 	json_object_set_new(o, "msr_refused", integer(r->msr_refused));
 	json_object_set_new(o, "unclaimed_io", integer(r->unclaimed_io));
 	json_object_set_new(o, "crash", r->crashed ? crash_json(&r->crash) : json_null());
+	json_object_set_new(o, "quirks", quirks_json(m));
+	json_object_set_new(o, "routes", routes_json(m));
 	json_dumpf(o, out, JSON_COMPACT);
 	fputc('\n', out);
 	json_decref(o);
 }
 
-void report_print(FILE *out, const struct machine_config *cfg, const struct machine_report *r,
-		  bool json)
+void report_print(FILE *out, const struct machine_config *cfg, struct machine *m,
+		  const struct machine_report *r, bool json)
 {
 	if (json) {
-		print_json(out, cfg, r);
+		print_json(out, cfg, m, r);
 		return;
 	}
 	if (r->crashed)
 		print_crash(out, &r->crash);
+	if (role_profiles[cfg->role].nested)
+		print_routes(out, m);
+	print_quirks(out, m);
 	print_line(out, cfg, r);
 }

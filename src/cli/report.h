@@ -7,9 +7,12 @@
 
 #include "machine/machine.h"
 
-/* One summary line (and the panic report, if there is one), or one JSON object. */
-void report_print(FILE *out, const struct machine_config *cfg, const struct machine_report *r,
-		  bool json);
+/*
+ * One summary line, with the panic report, the quirks that were needed and a nested
+ * root's routing table where there are such; or all of it as one JSON object.
+ */
+void report_print(FILE *out, const struct machine_config *cfg, struct machine *m,
+		  const struct machine_report *r, bool json);
 /* The exit status of the program for it. */
 int report_status(const struct machine_report *r);
 

@@ -20,16 +20,18 @@
 #include "machine/machine.h"
 #include "machine/ram.h"
 #include "machine/layout.h"
+#include "machine/vmbus_devices.h"
 
-#define CPUS_MAX	64
-#define GRACE_NS	10000000000ull
-#define INCUBATOR_EXTRA (384 * MIB)
-#define DEFAULT_MEMORY	(512 * MIB)
+#define CPUS_MAX	 64
+#define GRACE_NS	 10000000000ull
+#define INCUBATOR_EXTRA	 (384 * MIB)
+#define DEFAULT_MEMORY	 (512 * MIB)
 
 struct run_config {
 	struct machine_config machine;
 	const char *kernel; /* path, version, or NULL */
 	const char *initrd, *append, *rootfs, *trace;
+	struct net_spec nets[VMBUS_NETS_MAX];
 	u64 timeout_ns;
 	bool json;
 	bool bare; /* the kernel is a program of its own: no root, no command line of ours */
@@ -82,6 +84,47 @@ static int set_timeout(void *cfg, const char *value, struct error *err)
 	return option_seconds(value, &((struct run_config *)cfg)->timeout_ns, err);
 }
 
+static int set_donated(void *cfg, const char *value, struct error *err)
+{
+	bool ignore = !strcmp(value, "ignore");
+
+	((struct run_config *)cfg)->machine.donated_ignore = ignore;
+	return ignore || !strcmp(value, "fault") ? 0 : error_set(err, -EINVAL, "not fault or ignore");
+}
+
+static int set_quirks(void *cfg, const char *value, struct error *err)
+{
+	struct run_config *rc = cfg;
+	const char *bad;
+
+	rc->machine.quirks_auto = !strcmp(value, "auto");
+	if (rc->machine.quirks_auto || !strcmp(value, "none"))
+		return 0;
+	return quirks_parse(value, &rc->machine.quirks, &bad)
+		       ? 0
+		       : error_set(err, -EINVAL, "there is no quirk '%s'; see 'nestor help run'", bad);
+}
+
+static int set_net(void *cfg, const char *value, struct error *err)
+{
+	struct run_config *rc = cfg;
+	char why[256];
+
+	if (rc->machine.net_count == VMBUS_NETS_MAX)
+		return error_set(err, -EINVAL, "at most %u network cards", VMBUS_NETS_MAX);
+	if (net_spec_parse(&rc->nets[rc->machine.net_count], value, why, sizeof(why)))
+		return error_set(err, -EINVAL, "%s", why);
+	rc->machine.net_count++;
+	rc->machine.nets = rc->nets;
+	return 0;
+}
+
+static int set_vsock(void *cfg, const char *value, struct error *err)
+{
+	((struct run_config *)cfg)->machine.vsock_path = value;
+	return 0;
+}
+
 static int set_json(void *cfg, const char *value, struct error *err)
 {
 	((struct run_config *)cfg)->json = true;
@@ -95,20 +138,24 @@ static int set_bare(void *cfg, const char *value, struct error *err)
 }
 
 const struct option_row run_options[] = {
-	{ "role", "ROLE", "partition role: guest (default guest)", set_role },
-	{ "kernel", "FILE|VERSION",
-	  "bzImage or vmlinux, or a cached version such as 6.1 (default: newest cached)",
+	{ "role", "ROLE", "partition role: guest, root, nested-root or l1vh (default guest)", set_role },
+	{ "kernel", "FILE|VERSION", "bzImage or vmlinux, or a cached version such as 6.1 (default: newest cached)",
 	  set_kernel },
 	{ "initrd", "FILE", "initial RAM disk", set_initrd },
 	{ "rootfs", "DIR", "pack this directory as the guest's root", set_rootfs },
 	{ "append", "TEXT", "add to the kernel's command line", set_append },
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
+	{ "net", "SPEC", "a network card: user[,hostfwd=tcp::PORT-:PORT], passt=SOCKET, tap=NAME; [,mac=]",
+	  set_net },
+	{ "vsock", "PATH", "hv_sock: a Unix socket at PATH reaches ports of the guest", set_vsock },
 	{ "timeout", "TIME", "end the machine after this time (30, 2m)", set_timeout },
-	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text",
-	  set_trace },
-	{ "bare", NULL, "the kernel is a bare program: give it no root and no command line",
-	  set_bare },
+	{ "quirks", "auto|none|LIST", "forgive what released kernels do wrong (default auto: as the kernel needs)",
+	  set_quirks },
+	{ "donated-pages", "fault|ignore", "what happens when a root touches memory it deposited (default fault)",
+	  set_donated },
+	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text", set_trace },
+	{ "bare", NULL, "the kernel is a bare program: give it no root and no command line", set_bare },
 	{ "json", NULL, "print the summary as JSON", set_json },
 	{ 0 },
 };
@@ -163,9 +210,8 @@ static void *watch_thread(void *arg)
 		} else {
 			asked = sig;
 			grace = now_ns() + GRACE_NS;
-			log_at(LOG_ERROR,
-			       "asked the guest to power off; once more to end it at once");
-			machine_power_button(w->machine);
+			log_at(LOG_ERROR, "asked the guest to power off; once more to end it at once");
+			machine_ask_power_off(w->machine);
 		}
 	}
 }
@@ -198,8 +244,8 @@ static int choose_kernel(const struct run_config *rc, struct cached_kernel *k, s
 	if (!rc->kernel)
 		return kernel_cache_find("", k, err);
 	/* A version, unless a file of that name exists. */
-	if (!strchr(rc->kernel, '/') && access(rc->kernel, F_OK) < 0 && rc->kernel[0] >= '0' &&
-	    rc->kernel[0] <= '9')
+	if (!strchr(rc->kernel, '/') && access(rc->kernel, F_OK) < 0 &&
+	    rc->kernel[0] >= '0' && rc->kernel[0] <= '9')
 		return kernel_cache_find(rc->kernel, k, err);
 	kernel_cache_lookup(rc->kernel, k);
 	return 0;
@@ -208,13 +254,11 @@ static int choose_kernel(const struct run_config *rc, struct cached_kernel *k, s
 static int make_cmdline(const struct run_config *rc, bool own_init, char *out, size_t size,
 			struct error *err)
 {
-	/* There is a host bridge and no more: nobody need scan for quirks of chipsets. */
-	int n = snprintf(out, size, "console=ttyS0 quiet pci=noearly%s%s%s",
-			 own_init ? " " ROOTFS_INIT_CMDLINE : "", rc->append ? " " : "",
-			 rc->append ? rc->append : "");
+	/* There is a host bridge and no more: no quirks of chipsets to scan for. */
+	int n = snprintf(out, size, "console=ttyS0 quiet pci=noearly%s%s%s", own_init ? " " ROOTFS_INIT_CMDLINE : "",
+			 rc->append ? " " : "", rc->append ? rc->append : "");
 
-	return (size_t)n < size ? 0
-				: error_set(err, -E2BIG, "the kernel's command line is too long");
+	return (size_t)n < size ? 0 : error_set(err, -E2BIG, "the kernel's command line is too long");
 }
 
 static int run_machine(struct run_config *rc, struct watch *w, struct error *err)
@@ -228,9 +272,7 @@ static int run_machine(struct run_config *rc, struct watch *w, struct error *err
 		return error_errno(err, ret, "/dev/kvm");
 	ret = machine_create(&engine, &rc->machine, &m, err);
 	if (ret) {
-		status = ret == -ENOEXEC || ret == -ENOENT || ret == -ENOMEM || ret == -E2BIG
-				 ? EXIT_USAGE
-				 : EXIT_NESTOR;
+		status = err->of_input || ret == -ENOMEM ? EXIT_USAGE : EXIT_NESTOR;
 		goto close;
 	}
 	w->machine = m;
@@ -242,7 +284,7 @@ static int run_machine(struct run_config *rc, struct watch *w, struct error *err
 	report = calloc(1, sizeof(*report));
 	if (report) {
 		machine_report(m, report);
-		report_print(stderr, &rc->machine, report, rc->json);
+		report_print(stderr, &rc->machine, m, report, rc->json);
 		status = report_status(report);
 	}
 	machine_destroy(m);
@@ -257,11 +299,8 @@ close:
 static int run_here(struct run_config *rc, struct watch *w)
 {
 	/* What makes the VMBus devices work where the kernel has them as modules. */
-	static const char *const modules[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc",
-					       NULL };
-	struct guest_root_config gc = { .modules = modules,
-					.rootfs = rc->rootfs,
-					.initrd = rc->initrd,
+	static const char *const modules[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc", NULL };
+	struct guest_root_config gc = { .modules = modules, .rootfs = rc->rootfs, .initrd = rc->initrd,
 					.command = rc->command };
 	struct cached_kernel kernel;
 	struct rootfs *root = NULL;
@@ -321,9 +360,8 @@ static int run_incubated(const struct run_config *rc, int argc, char **argv)
 
 int cmd_run(const struct command *cmd, int argc, char **argv)
 {
-	struct run_config rc = {
-		.machine = { .role = ROLE_GUEST, .cpus = 1, .memory_bytes = DEFAULT_MEMORY }
-	};
+	struct run_config rc = { .machine = { .role = ROLE_GUEST, .cpus = 1,
+					      .memory_bytes = DEFAULT_MEMORY, .quirks_auto = true } };
 	struct cached_kernel kernel;
 	struct kvm_probe probe;
 	struct watch w = { 0 };
@@ -334,8 +372,7 @@ int cmd_run(const struct command *cmd, int argc, char **argv)
 	if (ret)
 		return ret > 0 ? EXIT_OK : EXIT_USAGE;
 	if (rest < argc && !dashes) {
-		fprintf(stderr,
-			"nestor run: '%s' is no option; a command for the guest goes after --\n",
+		fprintf(stderr, "nestor run: '%s' is no option; a command for the guest goes after --\n",
 			argv[rest]);
 		return EXIT_USAGE;
 	}

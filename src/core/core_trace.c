@@ -83,4 +83,7 @@ const struct trace_event core_trace[TRACE_COUNT] = {
 					 { "bytes", false }, STATUS, HV } },
 	[TRACE_CONNECTION_EVENT] = { "port", "signal", TRACE_INSTANT,
 				     { { "connection", true }, { "flag", false }, STATUS, HV } },
+	[TRACE_DEPOSIT] = { "deposit", "add", TRACE_INSTANT,
+			    { { "gpa", true }, { "call", false }, STATUS, HV } },
+	[TRACE_WITHDRAW] = { "deposit", "withdraw", TRACE_INSTANT, { { "gpa", true }, HV } },
 };

@@ -13,10 +13,13 @@
 #include "core/core_trace.h"
 
 extern const struct hypercall_desc partition_hypercalls[], port_hypercalls[], ipi_hypercalls[],
-	vp_reg_hypercalls[];
+	vp_reg_hypercalls[], deposit_hypercalls[], root_hypercalls[], device_irq_hypercalls[],
+	stats_hypercalls[];
 
 static const struct hypercall_desc *const row_arrays[] = { partition_hypercalls, port_hypercalls,
-							   ipi_hypercalls, vp_reg_hypercalls };
+							   ipi_hypercalls, vp_reg_hypercalls,
+							   deposit_hypercalls, root_hypercalls,
+							   device_irq_hypercalls, stats_hypercalls };
 
 #define CODE_SPAN 0x200u /* covers every known call but the extended ones */
 #define ROWS_MAX  128u
@@ -80,19 +83,25 @@ static bool shape_ok(const struct hypercall_desc *d, const struct hypercall *hc,
 	return d->var_header || hc->var_bytes == 0;
 }
 
-/* Registers can carry so much; more needs the XMM forms, which must have been offered. */
-static bool fast_ok(const struct hypercall_desc *d, const struct hypercall *hc, bool long_mode)
+/*
+ * What registers can carry: two of them, or with the XMM forms 112 bytes. A form
+ * that was not offered does not exist (#UD), like a call from a wrong mode. The
+ * output form exists for 64-bit callers only. TLFS: XMM Fast Hypercall Input, Output.
+ */
+static enum hv_status check_fast(const struct hypercall_desc *d, struct hypercall *hc,
+				 bool long_mode)
 {
 	u32 features = hc->vp->partition->config.features_edx;
-	bool xmm_in = long_mode && (features & HV_FEATURE_XMM_INPUT);
-	bool xmm_out = long_mode && (features & HV_FEATURE_XMM_OUTPUT);
 	u32 out = out_bytes(d, hc->rep_count);
+	u64 used = out ? align_up(hc->in_bytes, 16) + out : hc->in_bytes;
 
-	if (hc->in_bytes > (xmm_in ? HYPERCALL_XMM_FAST_BYTES : HYPERCALL_FAST_BYTES))
-		return false;
-	if (!out)
-		return true;
-	return xmm_out && align_up(hc->in_bytes, 16) + out <= HYPERCALL_XMM_FAST_BYTES;
+	if (used > HYPERCALL_XMM_FAST_BYTES)
+		return HV_STATUS_INVALID_HYPERCALL_INPUT;
+	if (hc->in_bytes > HYPERCALL_FAST_BYTES && !(features & HV_FEATURE_XMM_INPUT))
+		hc->fault = VP_FAULT_UD;
+	if (out && !(long_mode && (features & HV_FEATURE_XMM_OUTPUT)))
+		hc->fault = VP_FAULT_UD;
+	return hc->fault ? HV_STATUS_INVALID_HYPERCALL_INPUT : HV_STATUS_SUCCESS;
 }
 
 static bool gpa_ok(struct hypercall *hc, u64 gpa, u32 bytes)
@@ -117,8 +126,11 @@ static enum hv_status fast_input(struct hypercall *hc, const struct hypercall_re
 	return HV_STATUS_SUCCESS;
 }
 
-/* Output of a fast call follows its input, from the next 16-byte boundary on. */
-static void fast_output(struct hypercall *hc, u32 bytes)
+/*
+ * Output of a fast call follows its input, from the next 16-byte boundary on.
+ * The fixed header and the bytes @from to @to of the list are written.
+ */
+static void fast_output(struct hypercall *hc, u32 header, u32 from, u32 to)
 {
 	struct engine_vcpu *vcpu = hc->vp->vcpu;
 	u8 block[HYPERCALL_XMM_FAST_BYTES], xmm[16][16];
@@ -129,7 +141,8 @@ static void fast_output(struct hypercall *hc, u32 bytes)
 	memcpy(block, &vcpu->regs->rdx, 8);
 	memcpy(block + 8, &vcpu->regs->r8, 8);
 	memcpy(block + HYPERCALL_FAST_BYTES, xmm, sizeof(block) - HYPERCALL_FAST_BYTES);
-	memcpy(block + at, hc->out, bytes);
+	memcpy(block + at, hc->out, header);
+	memcpy(block + at + from, hc->out + from, to - from);
 	memcpy(&vcpu->regs->rdx, block, 8);
 	memcpy(&vcpu->regs->r8, block + 8, 8);
 	vcpu->regs_dirty = true;
@@ -160,11 +173,11 @@ static void store(const struct hypercall_desc *d, struct hypercall *hc,
 
 	if (!bytes)
 		return;
+	/* Elements before the start index were written by the call that did them. */
 	if (hc->control & HV_HYPERCALL_FAST) {
-		fast_output(hc, bytes);
+		fast_output(hc, d->out_size, from, bytes);
 		return;
 	}
-	/* Elements before the start index were written by the call that did them. */
 	if (d->out_size)
 		gmem_write(hc->vp->partition->gmem, regs->output, hc->out, d->out_size);
 	if (bytes > from)
@@ -186,8 +199,12 @@ static enum hv_status prepare(const struct hypercall_desc *d, struct hypercall *
 	hc->in_bytes = d->in_size + hc->var_bytes + hc->rep_count * d->rep_in;
 	if (!shape_ok(d, hc, hc->rep))
 		return HV_STATUS_INVALID_HYPERCALL_INPUT;
-	if ((hc->control & HV_HYPERCALL_FAST) && !fast_ok(d, hc, regs->long_mode))
-		return HV_STATUS_INVALID_HYPERCALL_INPUT;
+	if (hc->control & HV_HYPERCALL_FAST) {
+		enum hv_status status = check_fast(d, hc, regs->long_mode);
+
+		if (status != HV_STATUS_SUCCESS)
+			return status;
+	}
 	if (!partition_has(hc->vp->partition, d->privilege))
 		return HV_STATUS_ACCESS_DENIED;
 	/* Larger than a page: it cannot lie in one. */
@@ -211,7 +228,7 @@ static void count(struct vp *vp, const struct hypercall_desc *d, enum hv_status 
 		c->refused++;
 }
 
-u64 hypercall_execute(struct vp *vp, const struct hypercall_regs *regs)
+enum vp_fault hypercall_execute(struct vp *vp, const struct hypercall_regs *regs, u64 *result)
 {
 	struct hypercall hc = { .vp = vp, .control = regs->control };
 	const struct hypercall_desc *d = find(HV_HYPERCALL_CODE(regs->control));
@@ -239,7 +256,8 @@ u64 hypercall_execute(struct vp *vp, const struct hypercall_regs *regs)
 	count(hc.vp, d, status);
 	core_emit(TRACE_HYPERCALL_END, HV_HYPERCALL_CODE(regs->control), status, hc.rep,
 		  TRACE_WORD(hc.vp->partition->hv->name));
-	return HV_HYPERCALL_RESULT(status, d && is_rep(d) ? hc.rep : 0);
+	*result = HV_HYPERCALL_RESULT(status, d && is_rep(d) ? hc.rep : 0);
+	return hc.fault;
 }
 
 static void raise_ud(struct vp *vp)
@@ -276,7 +294,10 @@ void hypercall_exit(struct vp *vp)
 		regs = (struct hypercall_regs){ r->rdx << 32 | (u32)r->rax,
 						r->rbx << 32 | (u32)r->rcx,
 						r->rdi << 32 | (u32)r->rsi, false };
-	result = hypercall_execute(vp, &regs);
+	if (hypercall_execute(vp, &regs, &result) != VP_OK) {
+		raise_ud(vp);
+		return;
+	}
 	if (mode.long_mode) {
 		r->rax = result;
 	} else {

@@ -58,6 +58,8 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_mutex_init(&p->overlay_lock, NULL);
 	pthread_rwlock_init(&p->connections_lock, NULL);
+	deposit_init(&p->deposit, gmem);
+	root_init(&p->root);
 	registers_reset(p);
 	p->vps = calloc(cfg->max_vps, sizeof(*p->vps));
 	if (!p->vps || overlay_init(&p->hypercall_page, "hypercall") ||
@@ -65,7 +67,6 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 		partition_destroy(p);
 		return -ENOMEM;
 	}
-	memcpy(p->hypercall_page.own, hypercall_code, sizeof(hypercall_code));
 	*out = p;
 	return 0;
 }
@@ -77,6 +78,8 @@ void partition_destroy(struct partition *p)
 	for (u32 i = p->vp_count; i-- > 0;)
 		vp_destroy(p->vps[i]);
 	connections_destroy(p);
+	deposit_fini(&p->deposit);
+	root_fini(&p->root);
 	overlay_fini(&p->hypercall_page);
 	overlay_fini(&p->tsc_page);
 	pthread_mutex_destroy(&p->lock);
@@ -168,6 +171,11 @@ static enum vp_fault hypercall_write(struct vp *vp, u32 i, u64 value)
 		goto unlock;
 	if (p->guest_os_id == 0)
 		value &= ~HV_MSR_PAGE_ENABLE;
+	/* Over RAM the guest could write to it: the contents are made anew. */
+	if (!p->hypercall_page.enabled) {
+		memset(p->hypercall_page.own, 0, PAGE_BYTES);
+		memcpy(p->hypercall_page.own, hypercall_code, sizeof(hypercall_code));
+	}
 	ret = page_set(p, &p->hypercall_page, value);
 	if (ret)
 		goto unlock;

@@ -15,8 +15,11 @@
 
 #include "base/timer.h"
 #include "base/trace.h"
+#include "core/deposit.h"
 #include "core/overlay.h"
+#include "core/quirk.h"
 #include "core/refclock.h"
+#include "core/root.h"
 #include "hvdef/cpuid.h"
 #include "hvdef/msr.h"
 #include "mem/gmem.h"
@@ -78,6 +81,7 @@ struct partition_config {
 	u32 max_vps, max_lps;
 	u32 build;	   /* version shown */
 	u8 physical_bits;  /* of the guest physical address space */
+	u32 quirks;	   /* bits of enum quirk_id */
 	/*
 	 * Not 0: pages the hypervisor chooses (root roles) start here, one page for
 	 * the hypercall page, one for the TSC page, then HV_PAGES_PER_VP per VP. The
@@ -118,6 +122,10 @@ struct partition {
 	pthread_mutex_t overlay_lock; /* guards: overlays and their contents while they move */
 	struct list overlays;
 
+	struct deposit deposit;
+	struct root_state root;
+	u64 quirk_uses[QUIRK_COUNT]; /* atomic */
+
 	pthread_rwlock_t connections_lock;
 	struct connection *connections[CONNECTION_HASH];
 };
@@ -147,6 +155,15 @@ static inline u64 hv_pages_bytes(u32 max_vps)
 
 /* Registers and pages of the whole partition back to their values at creation (guest reset). */
 void partition_reset(struct partition *p);
+
+/* True, and counted, if the quirk is on. */
+static inline bool partition_quirk(struct partition *p, enum quirk_id id)
+{
+	if (likely(!(p->config.quirks & BIT(id))))
+		return false;
+	__atomic_fetch_add(&p->quirk_uses[id], 1, __ATOMIC_RELAXED);
+	return true;
+}
 
 static inline bool partition_has(const struct partition *p, u64 privileges)
 {

@@ -75,16 +75,16 @@ void connections_destroy(struct partition *p)
 	}
 }
 
-static enum hv_status connection_post(struct vp *from, const struct hv_input_post_message *in)
+static enum hv_status post_to(struct vp *vp, const struct hv_input_post_message *in)
 {
-	struct partition *p = from->partition;
+	struct partition *p = vp->partition;
 	enum hv_status status = HV_STATUS_INVALID_CONNECTION_ID;
 	struct connection *c;
 
 	pthread_rwlock_rdlock(&p->connections_lock);
 	c = find_locked(p, in->connection_id);
 	if (c && c->sink->message)
-		status = c->sink->message(c->ctx, from, in->message_type, in->payload,
+		status = c->sink->message(c->ctx, vp, in->message_type, in->payload,
 					  in->payload_bytes);
 	pthread_rwlock_unlock(&p->connections_lock);
 	core_emit(TRACE_CONNECTION_MESSAGE, in->connection_id, in->message_type, in->payload_bytes,
@@ -92,35 +92,53 @@ static enum hv_status connection_post(struct vp *from, const struct hv_input_pos
 	return status;
 }
 
-static enum hv_status call_post_message(struct hypercall *hc)
+static enum hv_status signal_to(struct vp *vp, const struct hv_input_signal_event *in)
 {
-	const struct hv_input_post_message *in = HYPERCALL_IN(hc, struct hv_input_post_message);
-
-	if (in->message_type == HV_MESSAGE_NONE || (in->message_type & HV_MESSAGE_TYPE_HYPERVISOR) ||
-	    in->payload_bytes > sizeof(in->payload))
-		return HV_STATUS_INVALID_PARAMETER;
-	return connection_post(hc->vp, in);
-}
-
-static enum hv_status call_signal_event(struct hypercall *hc)
-{
-	const struct hv_input_signal_event *in = HYPERCALL_IN(hc, struct hv_input_signal_event);
-	struct partition *p = hc->vp->partition;
+	struct partition *p = vp->partition;
 	enum hv_status status = HV_STATUS_INVALID_CONNECTION_ID;
 	struct connection *c;
 
-	if (in->flag_number >= HV_EVENT_FLAGS_COUNT)
-		return HV_STATUS_INVALID_PARAMETER;
 	pthread_rwlock_rdlock(&p->connections_lock);
 	c = find_locked(p, in->connection_id);
 	if (c && c->sink->event) {
-		c->sink->event(c->ctx, hc->vp, in->connection_id, in->flag_number);
+		c->sink->event(c->ctx, vp, in->connection_id, in->flag_number);
 		status = HV_STATUS_SUCCESS;
 	}
 	pthread_rwlock_unlock(&p->connections_lock);
 	core_emit(TRACE_CONNECTION_EVENT, in->connection_id, in->flag_number, status,
 		  TRACE_WORD(p->hv->name));
 	return status;
+}
+
+/* Where L0 may be what was meant: no such connection here, and the quirk is on. */
+static bool forwarded(struct vp *vp, enum hv_status status, enum quirk_id quirk)
+{
+	return status == HV_STATUS_INVALID_CONNECTION_ID && vp->outer &&
+	       partition_quirk(vp->partition, quirk);
+}
+
+static enum hv_status call_post_message(struct hypercall *hc)
+{
+	const struct hv_input_post_message *in = HYPERCALL_IN(hc, struct hv_input_post_message);
+	enum hv_status status;
+
+	if (in->message_type == HV_MESSAGE_NONE || (in->message_type & HV_MESSAGE_TYPE_HYPERVISOR) ||
+	    in->payload_bytes > sizeof(in->payload))
+		return HV_STATUS_INVALID_PARAMETER;
+	status = post_to(hc->vp, in);
+	return forwarded(hc->vp, status, QUIRK_FORWARD_POST) ? post_to(hc->vp->outer, in) : status;
+}
+
+static enum hv_status call_signal_event(struct hypercall *hc)
+{
+	const struct hv_input_signal_event *in = HYPERCALL_IN(hc, struct hv_input_signal_event);
+	enum hv_status status;
+
+	if (in->flag_number >= HV_EVENT_FLAGS_COUNT)
+		return HV_STATUS_INVALID_PARAMETER;
+	status = signal_to(hc->vp, in);
+	return forwarded(hc->vp, status, QUIRK_FORWARD_SIGNAL) ? signal_to(hc->vp->outer, in)
+								: status;
 }
 
 const struct hypercall_desc port_hypercalls[] = {
@@ -191,6 +209,9 @@ enum hv_status message_source_send(struct message_source *src, struct vp *vp, u3
 	struct message_buffer *b;
 	enum hv_status status;
 
+	/* A slot with this type would be an empty one. */
+	if (type == HV_MESSAGE_NONE)
+		return HV_STATUS_INVALID_PARAMETER;
 	if (bytes > HV_MESSAGE_PAYLOAD_BYTES || sint >= HV_SYNIC_SINT_COUNT)
 		return HV_STATUS_INVALID_PARAMETER;
 	b = buffer_take(src);

@@ -2,8 +2,9 @@
 /*
  * A timer is one deadline in reference time. The host timer only says "look
  * now": whether the timer is due is decided under its lock, so a stale wake-up
- * is harmless. A lazy periodic timer skips periods it has missed, any other
- * catches up by firing the missed ones at once.
+ * is harmless. A lazy periodic timer skips periods it has missed; any other
+ * catches up by a shorter period, but not for ever (TLFS: Periodic Timers): a
+ * guest cannot make the host's timer thread spin.
  */
 #include "core/stimer.h"
 
@@ -13,12 +14,17 @@
 #include "core/msr.h"
 #include "core/vp.h"
 
+/* How many missed periods are made up for, and the shortest time between two shots. */
+#define CATCH_UP_MAX   16
+#define CATCH_UP_100NS 100
+
 static u64 now_100ns(const struct stimer *st)
 {
 	return refclock_now_100ns(st->vp->partition->hv->clock);
 }
 
-static void arm_locked(struct stimer *st)
+/* @earliest: not before, even if the timer is overdue. */
+static void arm_locked(struct stimer *st, u64 earliest)
 {
 	u64 due_ns;
 
@@ -26,7 +32,7 @@ static void arm_locked(struct stimer *st)
 		timer_cancel(&st->timer);
 		return;
 	}
-	if (__builtin_mul_overflow(st->due_100ns, 100ull, &due_ns))
+	if (__builtin_mul_overflow(max_u64(st->due_100ns, earliest), 100ull, &due_ns))
 		due_ns = ~0ull;
 	timer_arm(&st->timer, due_ns);
 }
@@ -40,18 +46,23 @@ static void start_locked(struct stimer *st)
 		    __builtin_add_overflow(now_100ns(st), st->count, &st->due_100ns))
 			st->due_100ns = ~0ull;
 	}
-	arm_locked(st);
+	arm_locked(st, 0);
 }
 
 /* After a shot: the next one, or off. */
 static void advance_locked(struct stimer *st, u64 now)
 {
+	u64 missed;
+
 	if (!(st->config & HV_STIMER_PERIODIC)) {
 		st->config &= ~HV_STIMER_ENABLE;
 		return;
 	}
+	missed = (now - st->due_100ns) / st->count;
 	if (st->config & HV_STIMER_LAZY)
-		st->due_100ns += (now - st->due_100ns) / st->count * st->count;
+		st->due_100ns += missed * st->count;
+	else if (missed > CATCH_UP_MAX)
+		st->due_100ns += (missed - CATCH_UP_MAX) * st->count;
 	if (__builtin_add_overflow(st->due_100ns, st->count, &st->due_100ns))
 		st->due_100ns = ~0ull;
 }
@@ -104,7 +115,7 @@ static void fire(struct timer *t)
 	}
 	/* Early by rounding, or periodic: again. */
 	if (st->config & HV_STIMER_ENABLE)
-		arm_locked(st);
+		arm_locked(st, expired ? now + CATCH_UP_100NS : 0);
 	pthread_mutex_unlock(&st->lock);
 	if (!expired)
 		return;
@@ -185,7 +196,7 @@ void stimer_reset(struct stimer *st)
 {
 	pthread_mutex_lock(&st->lock);
 	st->config = st->count = 0;
-	arm_locked(st);
+	arm_locked(st, 0);
 	pthread_mutex_unlock(&st->lock);
 }
 

@@ -22,9 +22,10 @@ static bool messages_enabled_locked(const struct synic *s)
 	return (s->scontrol & HV_SCONTROL_ENABLE) && (s->simp & HV_MSR_PAGE_ENABLE);
 }
 
+/* Masked: the interrupt is lost. Polling: taken for unmasked, yet no interrupt is wanted. */
 static void assert_sint_locked(struct synic *s, u32 sint)
 {
-	if (!(s->sint[sint] & HV_SINT_MASKED))
+	if (!(s->sint[sint] & (HV_SINT_MASKED | HV_SINT_POLLING)))
 		vp_interrupt(s->vp, (u8)(s->sint[sint] & HV_SINT_VECTOR_MASK));
 }
 
@@ -84,6 +85,8 @@ enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg)
 {
 	enum hv_status status = HV_STATUS_SUCCESS;
 
+	if (sint >= HV_SYNIC_SINT_COUNT)
+		return HV_STATUS_INVALID_PARAMETER;
 	pthread_mutex_lock(&s->lock);
 	if (!messages_enabled_locked(s)) {
 		status = HV_STATUS_INVALID_SYNIC_STATE;
@@ -93,6 +96,9 @@ enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg)
 		msg->queued = true;
 		list_add_tail(&s->queue[sint], &msg->link);
 		deliver_locked(s, sint);
+		if (!list_empty(&s->queue[sint]))
+			core_emit(TRACE_MESSAGE_QUEUED, s->vp->index, sint, msg->m.type,
+				  msg->m.sender, TRACE_WORD(s->vp->partition->hv->name));
 	}
 	pthread_mutex_unlock(&s->lock);
 	return status;
@@ -103,7 +109,7 @@ enum hv_status synic_signal(struct synic *s, u32 sint, u32 flag)
 	enum hv_status status = HV_STATUS_SUCCESS;
 	u64 bit, was, *word;
 
-	if (flag >= HV_EVENT_FLAGS_COUNT)
+	if (sint >= HV_SYNIC_SINT_COUNT || flag >= HV_EVENT_FLAGS_COUNT)
 		return HV_STATUS_INVALID_PARAMETER;
 	pthread_mutex_lock(&s->lock);
 	if (!(s->scontrol & HV_SCONTROL_ENABLE) || !(s->siefp & HV_MSR_PAGE_ENABLE)) {
@@ -116,7 +122,9 @@ enum hv_status synic_signal(struct synic *s, u32 sint, u32 flag)
 	was = __atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST) & bit;
 	core_emit(TRACE_EVENT_FLAG, s->vp->index, sint, flag, was != 0,
 		  TRACE_WORD(s->vp->partition->hv->name));
-	if (!was)
+	if ((s->sint[sint] & (HV_SINT_MASKED | HV_SINT_POLLING)) == HV_SINT_MASKED)
+		status = HV_STATUS_INVALID_SYNIC_STATE; /* set, but nobody is told */
+	else if (!was)
 		assert_sint_locked(s, sint);
 unlock:
 	pthread_mutex_unlock(&s->lock);
@@ -140,6 +148,22 @@ static void registers_reset_locked(struct synic *s)
 		s->sint[i] = HV_SINT_RESET;
 }
 
+/* As if the guest had written the page registers back with the enable bit, and SCONTROL. */
+static int preenable_locked(struct synic *s)
+{
+	struct partition *p = s->vp->partition;
+
+	if (!p->config.hv_pages_gpa || !partition_quirk(p, QUIRK_PREENABLE_SYNIC))
+		return 0;
+	s->scontrol |= HV_SCONTROL_ENABLE;
+	s->simp |= HV_MSR_PAGE_ENABLE;
+	s->siefp |= HV_MSR_PAGE_ENABLE;
+	if (overlay_set(p, &s->simp_page, s->simp & HV_MSR_PAGE_GPN_MASK, true) < 0 ||
+	    overlay_set(p, &s->siefp_page, s->siefp & HV_MSR_PAGE_GPN_MASK, true) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
 int synic_init(struct synic *s, struct vp *vp)
 {
 	*s = (struct synic){ .vp = vp };
@@ -147,8 +171,9 @@ int synic_init(struct synic *s, struct vp *vp)
 	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
 		list_init(&s->queue[i]);
 	registers_reset_locked(s);
-	return overlay_init(&s->simp_page, "SIMP") || overlay_init(&s->siefp_page, "SIEFP") ? -ENOMEM
-											     : 0;
+	if (overlay_init(&s->simp_page, "SIMP") || overlay_init(&s->siefp_page, "SIEFP"))
+		return -ENOMEM;
+	return preenable_locked(s);
 }
 
 void synic_fini(struct synic *s)
@@ -174,6 +199,8 @@ void synic_reset(struct synic *s)
 	memset(s->simp_page.own, 0, PAGE_BYTES);
 	memset(s->siefp_page.own, 0, PAGE_BYTES);
 	registers_reset_locked(s);
+	if (preenable_locked(s) < 0)
+		log_limited(LOG_ERROR, "no memory to enable the SynIC of VP %u", s->vp->index);
 	pthread_mutex_unlock(&s->lock);
 }
 

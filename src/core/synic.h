@@ -48,11 +48,14 @@ void synic_reset(struct synic *s);
  * HV_STATUS_INVALID_SYNIC_STATE: the SynIC or its message page is disabled
  * (@msg stays the caller's; done() is not called).
  * HV_STATUS_OBJECT_IN_USE: @msg is still queued from an earlier post.
+ * HV_STATUS_INVALID_PARAMETER: there is no such SINT.
  */
 enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg);
 /*
  * Sets an event flag; raises the SINT if the flag was clear. Any thread.
- * HV_STATUS_INVALID_SYNIC_STATE as above, for the event-flag page.
+ * HV_STATUS_INVALID_SYNIC_STATE as above, for the event-flag page; also, with
+ * the flag set, when the SINT is masked (TLFS: Event Flag Delivery).
+ * HV_STATUS_INVALID_PARAMETER: there is no such SINT or flag.
  */
 enum hv_status synic_signal(struct synic *s, u32 sint, u32 flag);
 

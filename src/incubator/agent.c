@@ -55,7 +55,7 @@ struct session {
 	bool exited;
 	int status;
 	u64 exited_ms;
-	int pty;      /* master, or -1 */
+	int pty; /* master, or -1 */
 	int stdin_fd; /* what we write to; -1 when closed */
 	bool stdin_is_pty;
 	bool stdin_eof;
@@ -359,8 +359,8 @@ static void become_command(const struct wire_start *st, int fds[3], bool tty, in
 	envp[st->envc] = "NESTOR_INSIDE=1";
 	setrlimit(RLIMIT_NOFILE, &files);
 	umask(st->umask);
-	if (setgroups(st->groups_count, st->groups) < 0 || setresgid(st->gid, st->gid, st->gid) < 0 ||
-	    setresuid(st->uid, st->uid, st->uid) < 0)
+	if (setgroups(st->groups_count, st->groups) < 0 ||
+	    setresgid(st->gid, st->gid, st->gid) < 0 || setresuid(st->uid, st->uid, st->uid) < 0)
 		goto fail;
 	failed.stage = WIRE_STAGE_CHDIR;
 	if (chdir(cwd) < 0)

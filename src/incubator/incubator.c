@@ -24,15 +24,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define OWN_SESSION	1
-#define MAX_CLIENTS	32
-#define SLOW_START_MS	2000
-#define HELLO_MS	180000 /* a loaded machine may take long; a hung one is told after this */
-#define RESTORED_MS	15000
-#define SETTLE_MS	2500
-#define SAVED_KEEP	6
-#define SOCKET_PREFIX	"nestor-incubator"
-#define MAX_POLLS	(2 + SESSION_POLLS + 1 + MAX_CLIENTS)
+#define OWN_SESSION   1
+#define MAX_CLIENTS   32
+#define SLOW_START_MS 2000
+#define HELLO_MS      180000 /* a loaded machine may take long; a hung one is told after this */
+#define RESTORED_MS   15000
+#define SETTLE_MS     2500
+#define SAVED_KEEP    6
+#define SOCKET_PREFIX "nestor-incubator"
+#define MAX_POLLS     (2 + SESSION_POLLS + 1 + MAX_CLIENTS)
 
 struct client {
 	bool used;
@@ -77,8 +77,8 @@ static socklen_t socket_name(struct sockaddr_un *sa, const char *name, int pid)
 
 	memset(sa, 0, sizeof(*sa));
 	sa->sun_family = AF_UNIX;
-	n = snprintf(sa->sun_path + 1, sizeof(sa->sun_path) - 1, SOCKET_PREFIX "/%u/%d/%s", getuid(),
-		     pid, name);
+	n = snprintf(sa->sun_path + 1, sizeof(sa->sun_path) - 1, SOCKET_PREFIX "/%u/%d/%s",
+		     getuid(), pid, name);
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
 }
 
@@ -226,8 +226,9 @@ static int step(struct run *r, int timeout_ms)
 	struct client *who[MAX_CLIENTS];
 	int count = 0, first_client, error = 0;
 
-	fds[count++] = (struct pollfd){ .fd = r->agent.fd,
-					.events = POLLIN | (link_pending(&r->agent) ? POLLOUT : 0) };
+	fds[count++] =
+		(struct pollfd){ .fd = r->agent.fd,
+				 .events = POLLIN | (link_pending(&r->agent) ? POLLOUT : 0) };
 	fds[count++] = (struct pollfd){ .fd = r->emu.pidfd, .events = POLLIN };
 	count += session_poll(&r->own, fds + count);
 	fds[count++] = (struct pollfd){ .fd = r->listen_fd, .events = POLLIN };
@@ -272,7 +273,8 @@ static void tell_slow(struct run *r)
 		return;
 	r->told_slow = true;
 	dprintf(STDERR_FILENO, "nestor: no usable KVM here: starting the incubator (%s)...\n",
-		r->plan.small ? "a few seconds" : "about ten seconds; tools/incubator-kernel makes it faster");
+		r->plan.small ? "a few seconds"
+			      : "about ten seconds; tools/incubator-kernel makes it faster");
 }
 
 /* Until the agent is there (@hello), or until the command runs. */
@@ -476,13 +478,27 @@ static int prepare(struct run *r, bool wait)
 	return ret;
 }
 
+/* A closed standard stream would become the number of something else that is opened. */
+static void open_standard_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 static int run_init(struct run *r, const struct incubator_config *cfg)
 {
 	char why[1024];
 
-	*r = (struct run){ .cfg = cfg, .listen_fd = -1, .next_id = OWN_SESSION + 1,
-			   .start_ms = now_ms() };
+	*r = (struct run){
+		.cfg = cfg, .listen_fd = -1, .next_id = OWN_SESSION + 1, .start_ms = now_ms()
+	};
 	r->emu.pid = -1;
+	open_standard_streams();
 	emu_plan_make(&r->plan, cfg->cpus, cfg->memory_bytes);
 	if (!emu_plan_usable(&r->plan, why, sizeof(why))) {
 		log_error("%s", why);
@@ -504,6 +520,9 @@ int incubator_prepare(const struct incubator_config *cfg)
 
 	if (run_init(&r, cfg))
 		return INCUBATOR_FAILED;
+	if (!r.plan.saved)
+		dprintf(STDERR_FILENO,
+			"nestor: saving an incubator for quick starts (some seconds)...\n");
 	ret = r.plan.saved ? 0 : prepare(&r, true);
 	if (ret)
 		log_error("cannot save a machine in %s: %s", r.plan.cache, strerror(-ret));
@@ -538,8 +557,9 @@ static void prepare_in_background(struct run *r)
 	closefrom(3);
 	if (nice(10) < 0)
 		_exit(0);
-	r->emu = (struct emu){ .pid = -1, .pidfd = -1, .agent_fd = -1, .qmp_fd = -1, .log_fd = -1,
-			       .stderr_fd = -1 };
+	r->emu = (struct emu){
+		.pid = -1, .pidfd = -1, .agent_fd = -1, .qmp_fd = -1, .log_fd = -1, .stderr_fd = -1
+	};
 	r->agent = (struct link){ .fd = -1 };
 	r->listen_fd = -1;
 	memset(r->clients, 0, sizeof(r->clients));
@@ -570,9 +590,9 @@ int incubator_run(const struct incubator_config *cfg)
 	if (ret) {
 		session_fini(&r.own);
 		log_error("the incubator failed: %s",
-			  ret == -ETIMEDOUT ? "it did not answer in time" :
-			  r.own.started	    ? "the machine ended while the command ran" :
-					      "the machine ended while starting");
+			  ret == -ETIMEDOUT ? "it did not answer in time"
+			  : r.own.started   ? "the machine ended while the command ran"
+					    : "the machine ended while starting");
 		emu_explain(&r.emu);
 		status = INCUBATOR_FAILED;
 	} else if (r.own.abandoned && !r.own.ended) {
@@ -650,10 +670,12 @@ int incubator_exec(const char *name, char *const *argv)
 	socklen_t len;
 	int fd, ret;
 
+	open_standard_streams();
 	incubator_list(consider, &c);
 	if (c.matches != 1) {
-		log_error(c.matches ? "%d incubators are running: say which, by name or process id" :
-				      "no such incubator is running", c.matches);
+		log_error(c.matches ? "%d incubators are running: say which, by name or process id"
+				    : "no such incubator is running",
+			  c.matches);
 		return INCUBATOR_FAILED;
 	}
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

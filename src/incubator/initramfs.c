@@ -25,8 +25,8 @@ static int cpio_entry(FILE *f, const char *name, u32 mode, u32 rdev_minor, const
 {
 	static u32 inode;
 
-	fprintf(f, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", ++inode, mode, 0, 0, 1,
-		0, (u32)len, 0, 0, rdev_minor ? 5 : 0, rdev_minor, (u32)strlen(name) + 1, 0);
+	fprintf(f, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", ++inode, mode, 0,
+		0, 1, 0, (u32)len, 0, 0, rdev_minor ? 5 : 0, rdev_minor, (u32)strlen(name) + 1, 0);
 	fwrite(name, 1, strlen(name) + 1, f);
 	while (ftell(f) % 4)
 		fputc(0, f);

@@ -29,8 +29,8 @@
 #define ESCAPE_WITHIN_MS 5000
 #define CTRL_A		 1
 
-static const int forwarded[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM,
-				 SIGWINCH };
+static const int forwarded[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM,
+				 SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH };
 
 static u64 now_ms(void)
 {
@@ -44,8 +44,11 @@ int session_init(struct session *s, struct link *link, u16 id)
 {
 	sigset_t set;
 
-	*s = (struct session){ .link = link, .id = id, .stdin_open = true,
-			       .stdin_window = WIRE_WINDOW, .signals_fd = -1 };
+	*s = (struct session){ .link = link,
+			       .id = id,
+			       .stdin_open = true,
+			       .stdin_window = WIRE_WINDOW,
+			       .signals_fd = -1 };
 	sigemptyset(&set);
 	for (size_t i = 0; i < ARRAY_SIZE(forwarded); i++)
 		sigaddset(&set, forwarded[i]);
@@ -166,7 +169,8 @@ static void started(struct session *s, const struct wire_started *st)
 
 	if (!st->error) {
 		s->started = true;
-		if ((s->tty_streams & BIT(WIRE_STDIN)) && tcgetattr(STDIN_FILENO, &s->cooked) == 0) {
+		if ((s->tty_streams & BIT(WIRE_STDIN)) &&
+		    tcgetattr(STDIN_FILENO, &s->cooked) == 0) {
 			struct termios raw = s->cooked;
 
 			cfmakeraw(&raw);
@@ -177,9 +181,9 @@ static void started(struct session *s, const struct wire_started *st)
 	log_error("cannot %s the command in the incubator: %s",
 		  doing[st->stage < ARRAY_SIZE(doing) ? st->stage : 0], strerror(st->error));
 	s->ended = true;
-	s->status = st->stage != WIRE_STAGE_EXEC ? INCUBATOR_FAILED :
-		    st->error == ENOENT	     ? INCUBATOR_NOT_FOUND :
-					       INCUBATOR_NOT_EXECUTABLE;
+	s->status = st->stage != WIRE_STAGE_EXEC ? INCUBATOR_FAILED
+		    : st->error == ENOENT	 ? INCUBATOR_NOT_FOUND
+						 : INCUBATOR_NOT_EXECUTABLE;
 }
 
 static void exited(struct session *s, s32 wait_status)
@@ -343,7 +347,8 @@ int session_poll(struct session *s, struct pollfd *fds)
 
 	fds[count++] = (struct pollfd){ .fd = s->signals_fd, .events = POLLIN };
 	fds[count++] = (struct pollfd){
-		.fd = s->started && s->stdin_open && s->stdin_window && !s->ended ? STDIN_FILENO : -1,
+		.fd = s->started && s->stdin_open && s->stdin_window && !s->ended ? STDIN_FILENO
+										  : -1,
 		.events = POLLIN,
 	};
 	for (int i = WIRE_STDOUT; i <= WIRE_STDERR; i++)

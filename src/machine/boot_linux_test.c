@@ -159,19 +159,23 @@ static void test_e820(void **state)
 						: b->ram.low_bytes);
 }
 
-static void test_small_memory_moves_the_kernel(void **state)
+/* Relocatable or not, it unpacks itself at the preferred address: that must be there. */
+static void test_small_memory_is_refused(void **state)
 {
 	struct bench *b = *state;
 	struct setup_header hdr = bzimage_make(b);
 
 	hdr.init_size = 120 * MIB;
 	image_write(b, 0x1F1, &hdr, sizeof(hdr));
+	assert_int_equal(load(b, NULL), -ENOMEM);
+	assert_non_null(strstr(b->err.text, "does not fit into memory: it needs 137 MiB"));
+	hdr.pref_address = 0;
+	image_write(b, 0x1F1, &hdr, sizeof(hdr));
 	assert_int_equal(load(b, NULL), 0);
 	assert_int_equal(b->state.rip, 0x200200);
 	hdr.relocatable_kernel = 0;
 	image_write(b, 0x1F1, &hdr, sizeof(hdr));
 	assert_int_equal(load(b, NULL), -ENOMEM);
-	assert_non_null(strstr(b->err.text, "does not fit into memory"));
 }
 
 /* Each row spoils one header field. */
@@ -412,7 +416,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_bzimage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_e820, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_small_memory_moves_the_kernel, setup,
+		cmocka_unit_test_setup_teardown(test_small_memory_is_refused, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_bzimage_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_kernel_at_all, setup, teardown),

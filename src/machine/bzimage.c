@@ -52,18 +52,32 @@ static bool power_of_two(u64 v)
 	return v && !(v & (v - 1));
 }
 
-/* Where @span bytes go: where the kernel wants to be, else as low as it lets itself be moved. */
+/*
+ * Where @span bytes go: where the kernel wants to be. A kernel loaded lower unpacks
+ * itself there all the same (Linux head_64.S: never below LOAD_PHYSICAL_ADDR), so a
+ * lower place is only for a header that names no possible one.
+ */
 static u64 place(const struct setup_header *hdr, u64 span, u64 low_end)
 {
 	u64 align = hdr->kernel_alignment;
 	u64 gpa = hdr->pref_address;
 
-	if (gpa >= LAYOUT_HIGH_MEM && gpa < low_end && span <= low_end - gpa)
-		return gpa;
-	if (!hdr->relocatable_kernel || !power_of_two(align) || align > GIB)
-		return 0;
-	gpa = align_up(LAYOUT_HIGH_MEM, align);
+	if (gpa < LAYOUT_HIGH_MEM || gpa >= LAYOUT_HIGH_GPA) {
+		if (!hdr->relocatable_kernel || !power_of_two(align) || align > GIB)
+			return 0;
+		gpa = align_up(LAYOUT_HIGH_MEM, align);
+	}
 	return gpa < low_end && span <= low_end - gpa ? gpa : 0;
+}
+
+/* What the message asks for. */
+static u64 memory_needed(const struct setup_header *hdr, u64 span)
+{
+	u64 gpa = hdr->pref_address;
+
+	if (gpa < LAYOUT_HIGH_MEM || gpa >= LAYOUT_HIGH_GPA)
+		gpa = LAYOUT_HIGH_MEM;
+	return (gpa + span) / MIB + 1;
 }
 
 static int version_read(const struct file *f, const struct setup_header *hdr, u64 setup_bytes,
@@ -109,7 +123,7 @@ int bzimage_load(struct gmem *gm, const struct file *f, u64 low_end, struct boot
 	if (!dst)
 		return error_set(err, -ENOMEM,
 				 "%s: does not fit into memory: it needs %llu MiB to start",
-				 f->name, (unsigned long long)((LAYOUT_HIGH_MEM + span) / MIB + 1));
+				 f->name, (unsigned long long)memory_needed(hdr, span));
 	ret = version_read(f, hdr, setup_bytes, out->version, err);
 	if (!ret)
 		ret = file_read(f, setup_bytes, dst, bytes, err);

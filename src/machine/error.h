@@ -10,6 +10,7 @@
 
 struct error {
 	char text[512];
+	bool of_input; /* what the user gave is at fault: a file, a size */
 };
 
 /* Fills @err, which may be NULL, and returns @ret. */

@@ -25,6 +25,7 @@
 #include "machine/cpu_model.h"
 #include "machine/layout.h"
 #include "machine/ram.h"
+#include "machine/vmbus_devices.h"
 #include "machine/wire_vmbus.h"
 
 /* Within the builds that Linux's mshv driver knows. */
@@ -42,8 +43,10 @@ struct machine {
 	struct ram ram;
 	struct refclock clock;
 	struct timer_service *timers;
-	struct hypervisor hv;
-	struct partition *partition;
+	/* The hypervisor the partition sees, and L0 below it (nested roots only). */
+	struct hypervisor hv, outer_hv;
+	struct partition *partition, *outer;
+	struct gmem_backing hv_pages[2]; /* pages the hypervisors choose: own, L0's */
 
 	struct bus *ports, *mmio;
 	struct ioapic *ioapic;
@@ -54,8 +57,11 @@ struct machine {
 	struct exit_dev *exit_dev;
 	struct console *console;
 	struct wire_vmbus *vmbus; /* NULL: the role has none */
+	struct vmbus_devices *devices;
 
 	struct boot_state boot;
+	char release[BOOT_VERSION_BYTES];
+	u32 quirks;
 	u64 create_ns, start_ns, init_ns, end_ns;
 	u64 init_exits;
 	bool crashed;
@@ -136,7 +142,18 @@ static void on_route(void *ctx, u32 pin, u64 address, u32 data)
 		log_limited(LOG_ERROR, "IO-APIC pin %u could not be routed", pin);
 }
 
-static const struct ioapic_ops ioapic_ops = { .msi = on_msi, .route = on_route };
+/* A root's devices raise only what it has mapped. */
+static bool on_allowed(void *ctx, u32 pin, u64 rte)
+{
+	struct machine *m = ctx;
+	u64 device = (u64)HV_DEVICE_TYPE_IOAPIC << 62 | LAYOUT_IOAPIC_ID;
+
+	return !m->role->hv_pages ||
+	       root_interrupt_mapped(m->partition, device, (u32)rte, (u32)(rte >> 32));
+}
+
+static const struct ioapic_ops ioapic_ops = { .msi = on_msi, .route = on_route,
+					      .allowed = on_allowed };
 
 static void on_power_off(void *ctx)
 {
@@ -276,7 +293,7 @@ static int create_memory(struct machine *m, const struct machine_config *cfg, st
 	for (u32 i = 0; i < gmem_count(&m->gmem); i++) {
 		struct gmem_region r = gmem_at(&m->gmem, i);
 
-		ret = m->vm->ops->vm_map(m->vm, r.gpa, r.bytes, r.hva, true);
+		ret = m->vm->ops->vm_map(m->vm, r.gpa, r.bytes, r.guest, true);
 		if (ret)
 			return error_errno(err, ret, "mapping guest memory");
 	}
@@ -297,41 +314,57 @@ static int create_vcpus(struct machine *m, u32 count)
 	return 0;
 }
 
-static u64 now_ns(void *ctx)
+/* Memory for the pages a hypervisor chooses, reserved in the guest's memory map. */
+static int create_hv_pages(struct machine *m, struct gmem_backing *b, u64 gpa, u32 cpus)
 {
-	return refclock_now_ns(ctx);
+	int ret = gmem_backing_create(b, "nestor-hv-pages", hv_pages_bytes(cpus));
+
+	if (!ret)
+		ret = gmem_add(&m->gmem, gpa, b->bytes, b->hva, GMEM_RESERVED);
+	if (!ret)
+		ret = m->vm->ops->vm_map(m->vm, gpa, b->bytes, b->hva, true);
+	return ret;
 }
 
-static int create_partition(struct machine *m, const struct machine_config *cfg,
-			    const struct cpu_model *cpu)
+static int create_one_partition(struct machine *m, struct hypervisor *hv,
+				const struct role_offer *offer, const struct machine_config *cfg,
+				const struct cpu_model *cpu, u64 hv_pages_gpa,
+				struct partition **out)
 {
 	struct partition_config pc = {
-		.privileges = m->role->privileges,
-		.features_edx = m->role->features_edx,
-		.hints = m->role->hints,
+		.privileges = offer->privileges,
+		.features_edx = offer->features_edx,
+		.hints = offer->hints,
 		.max_vps = cfg->cpus,
 		.max_lps = MAX_LPS,
 		.build = HV_BUILD,
 		.physical_bits = cpu->physical_bits,
+		.quirks = hv == &m->hv && m->role->nested ? m->quirks : 0,
 	};
-	struct cpu_model *own;
-	struct vp *vp;
 	int ret = 0;
 
-	if (cpu->invariant_tsc)
+	/* A root sees the processor's invariant TSC as it is; nobody controls it. */
+	if (cpu->invariant_tsc && !m->role->hv_pages)
 		pc.privileges |= HV_PRIV_ACCESS_TSC_INVARIANT;
-	m->timers = timer_service_create(now_ns, &m->clock, false);
-	if (!m->timers)
-		return -ENOMEM;
-	hypervisor_init(&m->hv, "hv", &m->clock, m->timers);
-	ret = partition_create(&m->hv, &pc, &m->gmem, m->vm, &partition_ops, m, &m->partition);
-	if (ret)
-		return ret;
-	own = malloc(sizeof(*own));
-	if (!own)
-		return -ENOMEM;
+	if (m->role->hv_pages) {
+		pc.hv_pages_gpa = hv_pages_gpa;
+		ret = create_hv_pages(m, &m->hv_pages[hv == &m->outer_hv], hv_pages_gpa, cfg->cpus);
+	}
+	return ret ? ret
+		   : partition_create(hv, &pc, &m->gmem, m->vm, &partition_ops, m, out);
+}
+
+static int create_vps(struct machine *m, const struct machine_config *cfg,
+		      const struct cpu_model *cpu)
+{
+	struct cpu_model *own = malloc(sizeof(*own));
+	struct vp *vp;
+	int ret = own ? 0 : -ENOMEM;
+
 	for (u32 i = 0; !ret && i < cfg->cpus; i++) {
 		ret = vp_create(m->partition, m->vcpus[i], &vp);
+		if (!ret && m->outer)
+			ret = vp_create(m->outer, m->vcpus[i], &vp->outer);
 		if (!ret)
 			ret = cpu_model_for_vp(cpu, m->partition, i, cfg->cpus, own);
 		if (!ret)
@@ -341,31 +374,82 @@ static int create_partition(struct machine *m, const struct machine_config *cfg,
 	return ret;
 }
 
-static int create_vmbus(struct machine *m)
+static int create_partitions(struct machine *m, const struct machine_config *cfg,
+			     const struct cpu_model *cpu)
 {
-	return m->role->vmbus ? wire_vmbus_create(m->partition, &m->vmbus) : 0;
+	int ret = 0;
+
+	m->timers = timer_service_create(refclock_now_ns, &m->clock, false);
+	if (!m->timers)
+		return -ENOMEM;
+	hypervisor_init(&m->hv, m->role->nested ? "L1" : "hv", &m->clock, m->timers);
+	hypervisor_init(&m->outer_hv, "L0", &m->clock, m->timers);
+	m->gmem.donated_faults = m->role->hv_pages && !cfg->donated_ignore;
+	ret = create_one_partition(m, &m->hv, &m->role->offer, cfg, cpu, LAYOUT_HV_GPA,
+				   &m->partition);
+	if (!ret && m->role->nested)
+		ret = create_one_partition(m, &m->outer_hv, &m->role->outer, cfg, cpu,
+					   LAYOUT_HV_OUTER_GPA, &m->outer);
+	return ret ? ret : create_vps(m, cfg, cpu);
 }
 
-static int boot(struct machine *m, const struct machine_config *cfg, struct error *err)
+static int create_vmbus(struct machine *m, const struct machine_config *cfg, struct error *err)
+{
+	const struct vmbus_devices_config dc = { .name = "nestor", .vp_count = cfg->cpus,
+						 .nets = cfg->nets, .net_count = cfg->net_count,
+						 .vsock_path = cfg->vsock_path };
+	int ret;
+
+	if (!m->role->vmbus)
+		return cfg->net_count || cfg->vsock_path
+			       ? error_set(err, -EINVAL, "role %s has no VMBus for these devices",
+					   m->role->name)
+			       : 0;
+	ret = wire_vmbus_create(m->outer ? m->outer : m->partition, &m->vmbus);
+	if (ret)
+		return error_errno(err, ret, "VMBus");
+	return vmbus_devices_create(wire_vmbus_server(m->vmbus), &dc, &m->devices, err);
+}
+
+/* Tables and kernel into memory; what the kernel is decides which quirks it needs. */
+static int load(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
 	struct acpi_config acpi = { .vp_count = cfg->cpus, .vmbus = m->role->vmbus };
 	struct boot_config bc = { .kernel = cfg->kernel,
 				  .cmdline = cfg->cmdline,
 				  .initrd = cfg->initrd };
-	struct engine_vcpu *bsp = m->vcpus[0];
-	struct engine_sregs sregs;
+	const u64 hv_bytes = hv_pages_bytes(cfg->cpus);
+	const struct boot_reserved reserved[2] = { { LAYOUT_HV_GPA, hv_bytes },
+						   { LAYOUT_HV_OUTER_GPA, hv_bytes } };
 	int ret = acpi_write(&m->gmem, &acpi, &bc.rsdp_gpa);
 
 	if (ret)
 		return error_errno(err, ret, "ACPI tables");
+	bc.reserved = reserved;
+	bc.reserved_count = (u32)m->role->hv_pages + (m->role->nested ? 1 : 0);
 	ret = boot_load(&m->gmem, &bc, &m->boot, err);
-	if (ret)
+	if (ret) {
+		if (err)
+			err->of_input = true;
 		return ret;
-	ret = bsp->ops->vcpu_get_sregs(bsp, &sregs);
-	if (ret)
-		return error_errno(err, ret, "processor state");
-	boot_sregs(&m->boot, &sregs);
-	ret = bsp->ops->vcpu_set_sregs(bsp, &sregs);
+	}
+	memcpy(m->release, m->boot.version, sizeof(m->release));
+	if (m->boot.elf && m->role->nested && boot_elf_version(cfg->kernel, m->release) < 0)
+		m->release[0] = 0;
+	m->quirks = cfg->quirks_auto ? quirks_for_release(m->release) : cfg->quirks;
+	return 0;
+}
+
+static int set_entry(struct machine *m, struct error *err)
+{
+	struct engine_vcpu *bsp = m->vcpus[0];
+	struct engine_sregs sregs;
+	int ret = bsp->ops->vcpu_get_sregs(bsp, &sregs);
+
+	if (!ret) {
+		boot_sregs(&m->boot, &sregs);
+		ret = bsp->ops->vcpu_set_sregs(bsp, &sregs);
+	}
 	if (ret)
 		return error_errno(err, ret, "processor state");
 	boot_regs(&m->boot, bsp->regs);
@@ -414,16 +498,20 @@ int machine_create(struct engine *engine, const struct machine_config *cfg, stru
 	ret = create_engine_side(m, cfg, cpu, err);
 	if (ret)
 		goto fail;
+	ret = load(m, cfg, err);
+	if (ret)
+		goto fail;
 	ret = create_platform(m, cfg);
 	if (!ret)
-		ret = create_partition(m, cfg, cpu);
-	if (!ret)
-		ret = create_vmbus(m);
+		ret = create_partitions(m, cfg, cpu);
 	if (ret) {
 		error_errno(err, ret, "creating the machine");
 		goto fail;
 	}
-	ret = boot(m, cfg, err);
+	ret = create_vmbus(m, cfg, err);
+	if (ret)
+		goto fail;
+	ret = set_entry(m, err);
 	if (ret)
 		goto fail;
 	free(cpu);
@@ -443,7 +531,8 @@ int machine_run(struct machine *m, struct error *err)
 	if (ret)
 		return error_errno(err, ret, "console");
 	m->start_ns = monotonic_ns();
-	for (u32 i = 0; i < p->vp_count && !ret; i++)
+	/* A root creates its other processors itself (HvCallCreateVp). */
+	for (u32 i = 0; i < (m->role->hv_pages ? 1 : p->vp_count) && !ret; i++)
 		ret = vp_start(p->vps[i]);
 	if (ret) {
 		error_errno(err, ret, "starting processor threads");
@@ -453,8 +542,9 @@ int machine_run(struct machine *m, struct error *err)
 	while (!m->stopped)
 		pthread_cond_wait(&m->stop_cond, &m->lock);
 	pthread_mutex_unlock(&m->lock);
-	for (u32 i = 0; i < p->vp_count; i++)
-		vp_join(p->vps[i]);
+	/* Twice: one that ended late may have created another. */
+	for (u32 i = 0; i < 2 * p->vp_count; i++)
+		vp_join(p->vps[i % p->vp_count]);
 	timer_service_stop(m->timers);
 	m->end_ns = monotonic_ns();
 	uart_flush(m->com1);
@@ -467,14 +557,20 @@ void machine_stop(struct machine *m, enum stop_reason reason, int code, const ch
 	partition_stop(m->partition, reason, code, "%s", text);
 }
 
-void machine_power_button(struct machine *m)
+void machine_ask_power_off(struct machine *m)
 {
-	pm_power_button(m->pm);
+	if (!m->devices || vmbus_devices_shutdown(m->devices) < 0)
+		pm_power_button(m->pm);
 }
 
 struct partition *machine_partition(struct machine *m)
 {
 	return m->partition;
+}
+
+struct partition *machine_outer(struct machine *m)
+{
+	return m->outer;
 }
 
 static void add_counts(struct machine_report *r, const struct vp *vp)
@@ -512,9 +608,54 @@ void machine_report(struct machine *m, struct machine_report *out)
 		.unclaimed_io = bus_unclaimed_total(m->ports) + bus_unclaimed_total(m->mmio),
 	};
 	memcpy(out->text, p->stop_text, sizeof(out->text));
-	memcpy(out->kernel, m->boot.version, sizeof(out->kernel));
-	for (u32 i = 0; i < p->vp_count; i++)
+	memcpy(out->kernel, m->release, sizeof(out->kernel));
+	for (u32 i = 0; i < p->vp_count; i++) {
 		add_counts(out, p->vps[i]);
+		if (p->vps[i]->outer)
+			add_counts(out, p->vps[i]->outer);
+	}
+}
+
+static void add_route(struct machine_route *r, const struct vp *vp, u32 row)
+{
+	const struct row_count *own = r->hypercall ? &vp->hypercall_counts[row] : &vp->msr_counts[row];
+	const struct row_count *outer = NULL;
+
+	r->own += own->served;
+	r->own_refused += own->refused;
+	if (!vp->outer)
+		return;
+	outer = r->hypercall ? &vp->outer->hypercall_counts[row] : &vp->outer->msr_counts[row];
+	r->outer += outer->served;
+	r->outer_refused += outer->refused;
+}
+
+u32 machine_routes(struct machine *m, struct machine_route *out, u32 max)
+{
+	u32 calls = hypercall_row_count(), n = 0;
+
+	for (u32 i = 0; i < calls + msr_row_count() && n < max; i++) {
+		struct machine_route *r = &out[n];
+
+		*r = (struct machine_route){ .hypercall = i < calls };
+		r->name = r->hypercall ? hypercall_row(i)->name : msr_row(i - calls)->name;
+		for (u32 v = 0; v < m->partition->vp_count; v++)
+			add_route(r, m->partition->vps[v], r->hypercall ? i : i - calls);
+		n += r->own || r->own_refused || r->outer || r->outer_refused;
+	}
+	return n;
+}
+
+u32 machine_quirks(struct machine *m, u64 uses[QUIRK_COUNT])
+{
+	for (u32 i = 0; i < QUIRK_COUNT; i++)
+		uses[i] = __atomic_load_n(&m->partition->quirk_uses[i], __ATOMIC_RELAXED);
+	return m->partition->config.quirks;
+}
+
+struct deposit_info machine_deposits(struct machine *m)
+{
+	return deposit_get(&m->partition->deposit);
 }
 
 void machine_destroy(struct machine *m)
@@ -525,8 +666,10 @@ void machine_destroy(struct machine *m)
 	/* Devices before the console their output ends in; both before the partition they name. */
 	uart_destroy(m->com1);
 	console_destroy(m->console);
+	vmbus_devices_destroy(m->devices);
 	wire_vmbus_destroy(m->vmbus);
 	partition_destroy(m->partition);
+	partition_destroy(m->outer);
 	timer_service_destroy(m->timers);
 	bus_destroy(m->ports);
 	bus_destroy(m->mmio);
@@ -542,6 +685,8 @@ void machine_destroy(struct machine *m)
 		m->vm->ops->vm_destroy(m->vm);
 	if (m->gmem.map) {
 		ram_destroy(&m->gmem, &m->ram);
+		gmem_backing_destroy(&m->hv_pages[0]);
+		gmem_backing_destroy(&m->hv_pages[1]);
 		gmem_fini(&m->gmem);
 	}
 	pthread_mutex_destroy(&m->lock);

@@ -32,9 +32,11 @@
 #define LOOP_INSTRUCTIONS 2u
 #define EXITS		  32u
 #define PORT		  0x7c
-/* Hardware takes below 1 ns, an emulated machine some 10 ns, an interpreting KVM 500 ns and more. */
-#define MAX_LOOP_PS	  150000u
-#define ATTEMPTS	  3
+/* Hardware takes below 1 ns, an emulated machine some 10 ns, an interpreting KVM 500 ns and more.
+ */
+#define MAX_LOOP_PS 150000u
+#define MAX_CPUID   256
+#define ATTEMPTS    3
 
 #define TEST_VALUE  0x1122334455667788ull
 #define SHIFT_COUNT 13
@@ -151,16 +153,15 @@ static void check_caps(struct kvm_probe *p, const struct vm *vm)
 /* All that this KVM supports, and which of the instructions under test are among it. */
 static int set_cpuid(struct vm *vm)
 {
-	static struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[256];
-	} cpuid;
+	static u64 room[(sizeof(struct kvm_cpuid2) + MAX_CPUID * sizeof(struct kvm_cpuid_entry2)) /
+			sizeof(u64)];
+	struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)room;
 
-	cpuid.head.nent = ARRAY_SIZE(cpuid.entries);
-	if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) < 0)
+	cpuid->nent = MAX_CPUID;
+	if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		return -errno;
-	for (u32 i = 0; i < cpuid.head.nent; i++) {
-		const struct kvm_cpuid_entry2 *e = &cpuid.entries[i];
+	for (u32 i = 0; i < cpuid->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
 
 		if (e->function == 1 && (e->ecx & bit_CMPXCHG16B))
 			vm->flags |= FLAG_CX16;
@@ -169,7 +170,7 @@ static int set_cpuid(struct vm *vm)
 		if (e->function == 7 && e->index == 0 && (e->ebx & bit_BMI2))
 			vm->flags |= FLAG_BMI2;
 	}
-	return ioctl(vm->vcpu, KVM_SET_CPUID2, &cpuid) < 0 ? -errno : 0;
+	return ioctl(vm->vcpu, KVM_SET_CPUID2, cpuid) < 0 ? -errno : 0;
 }
 
 /* The first 2 MiB, identity-mapped by one large page. */
@@ -186,12 +187,19 @@ static void fill_ram(struct vm *vm)
 
 static int set_registers(struct vm *vm)
 {
-	struct kvm_segment code = { .limit = ~0u, .selector = 8, .type = 11, .present = 1, .s = 1,
-				    .l = 1, .g = 1 };
-	struct kvm_segment data = { .limit = ~0u, .selector = 16, .type = 3, .present = 1, .s = 1,
-				    .db = 1, .g = 1 };
-	struct kvm_regs regs = { .rip = GPA_CODE, .rflags = 2, .rsi = GPA_DATA, .rdi = vm->flags,
-				 .rbp = LOOPS, .r8 = EXITS, .rsp = GPA_DATA };
+	struct kvm_segment code = {
+		.limit = ~0u, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1
+	};
+	struct kvm_segment data = {
+		.limit = ~0u, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1
+	};
+	struct kvm_regs regs = { .rip = GPA_CODE,
+				 .rflags = 2,
+				 .rsi = GPA_DATA,
+				 .rdi = vm->flags,
+				 .rbp = LOOPS,
+				 .r8 = EXITS,
+				 .rsp = GPA_DATA };
 	struct kvm_sregs sregs;
 
 	if (ioctl(vm->vcpu, KVM_GET_SREGS, &sregs) < 0)
@@ -201,7 +209,7 @@ static int set_registers(struct vm *vm)
 	sregs.cr0 = 0x80000033; /* PG NE ET MP PE */
 	sregs.cr3 = GPA_PML4;
 	sregs.cr4 = 0x620 | (vm->flags & FLAG_XSAVE ? BIT(18) : 0); /* PAE OSFXSR OSXMMEXCPT */
-	sregs.efer = 0x500;					    /* LME LMA */
+	sregs.efer = 0x500; /* LME LMA */
 	if (ioctl(vm->vcpu, KVM_SET_SREGS, &sregs) < 0 || ioctl(vm->vcpu, KVM_SET_REGS, &regs) < 0)
 		return -errno;
 	return 0;
@@ -256,8 +264,11 @@ static int run_until(struct kvm_probe *p, struct vm *vm, bool halt)
 	if (vm->run->exit_reason == want)
 		return 0;
 	if (vm->run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
-		say(p, "KVM gives up on ordinary 64-bit kernel code (internal error %u): there is no hardware "
-		       "virtualization behind it", vm->run->internal.suberror);
+		say(p,
+		    "KVM gives up on ordinary 64-bit kernel code (internal error %u): there is no "
+		    "hardware "
+		    "virtualization behind it",
+		    vm->run->internal.suberror);
 	else if (vm->run->exit_reason == KVM_EXIT_SHUTDOWN)
 		say(p, "64-bit kernel code dies under this KVM (triple fault)");
 	else
@@ -322,7 +333,8 @@ static void probe_here(struct kvm_probe *p)
 		if (errno == ENOENT)
 			say(p, "there is no /dev/kvm");
 		else if (errno == EACCES)
-			say(p, "/dev/kvm may not be opened by this user (usually: join the group kvm)");
+			say(p, "/dev/kvm may not be opened by this user (usually: join the group "
+			       "kvm)");
 		else
 			say(p, "/dev/kvm cannot be opened: %s", strerror(errno));
 		return;
@@ -339,8 +351,10 @@ static void probe_here(struct kvm_probe *p)
 		if (run_once(p, &vm))
 			return;
 	if (p->loop_ps > MAX_LOOP_PS) {
-		say(p, "kernel code is interpreted (%u ns per instruction): there is no hardware "
-		       "virtualization behind this KVM", p->loop_ps / 1000);
+		say(p,
+		    "kernel code is interpreted (%u ns per instruction): there is no hardware "
+		    "virtualization behind this KVM",
+		    p->loop_ps / 1000);
 		return;
 	}
 	p->runs = true;
@@ -386,7 +400,8 @@ int kvm_probe(struct kvm_probe *out)
 		if (fd.revents)
 			say(out, "the probe VM ended without a word");
 		else
-			say(out, "the probe VM did not end in time: its code is interpreted, or hangs");
+			say(out,
+			    "the probe VM did not end in time: its code is interpreted, or hangs");
 	}
 	close(pipefd[0]);
 	kill(pid, SIGKILL);
