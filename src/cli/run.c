@@ -125,6 +125,14 @@ static int set_vsock(void *cfg, const char *value, struct error *err)
 	return 0;
 }
 
+static int set_nested_vector(void *cfg, const char *value, struct error *err)
+{
+	bool reserved = !strcmp(value, "0x31-0x34");
+
+	((struct run_config *)cfg)->machine.nested_vectors_reserved = reserved;
+	return reserved || !strcmp(value, "any") ? 0 : error_set(err, -EINVAL, "not any or 0x31-0x34");
+}
+
 static int set_json(void *cfg, const char *value, struct error *err)
 {
 	((struct run_config *)cfg)->json = true;
@@ -152,6 +160,8 @@ const struct option_row run_options[] = {
 	{ "timeout", "TIME", "end the machine after this time (30, 2m)", set_timeout },
 	{ "quirks", "auto|none|LIST", "forgive what released kernels do wrong (default auto: as the kernel needs)",
 	  set_quirks },
+	{ "nested-vmbus-vector", "any|0x31-0x34", "vectors L0 takes on a SINT of a nested root (default any)",
+	  set_nested_vector },
 	{ "donated-pages", "fault|ignore", "what happens when a root touches memory it deposited (default fault)",
 	  set_donated },
 	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text", set_trace },

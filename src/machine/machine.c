@@ -33,6 +33,10 @@
 /* Linux builds processor sets for VP indices below this. */
 #define MAX_LPS 1024
 
+/* What Microsoft's hypervisor set aside for VMBus in a nested root. */
+#define NESTED_VMBUS_VECTOR_FIRST 0x31
+#define NESTED_VMBUS_VECTOR_LAST  0x34
+
 struct machine {
 	struct engine *engine;
 	const struct role_profile *role;
@@ -343,6 +347,10 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 	};
 	int ret = 0;
 
+	if (hv == &m->outer_hv && cfg->nested_vectors_reserved) {
+		pc.sint_first = NESTED_VMBUS_VECTOR_FIRST;
+		pc.sint_last = NESTED_VMBUS_VECTOR_LAST;
+	}
 	/* A root sees the processor's invariant TSC as it is; nobody controls it. */
 	if (cpu->invariant_tsc && !m->role->hv_pages)
 		pc.privileges |= HV_PRIV_ACCESS_TSC_INVARIANT;
