@@ -31,7 +31,7 @@
 /* Within the builds that Linux's mshv driver knows. */
 #define HV_BUILD 0x6C61
 /* Linux builds processor sets for VP indices below this. */
-#define MAX_LPS 1024
+#define MAX_LPS	 1024
 
 /* What Microsoft's hypervisor set aside for VMBus in a nested root. */
 #define NESTED_VMBUS_VECTOR_FIRST 0x31
@@ -232,8 +232,7 @@ static void on_com1_room(void *ctx)
 	console_input_room(m->console);
 }
 
-static const struct uart_ops uart_ops = { .output = on_com1_output,
-					  .irq = on_com1_irq,
+static const struct uart_ops uart_ops = { .output = on_com1_output, .irq = on_com1_irq,
 					  .input_room = on_com1_room };
 
 static u32 on_console_input(void *ctx, const u8 *data, u32 len)
@@ -256,8 +255,7 @@ static const struct console_ops console_ops = { on_console_input, on_console_qui
 
 static int create_devices(struct machine *m)
 {
-	const struct bus_range com1 = { LAYOUT_COM1_PORT, UART_PORTS, &uart_bus_ops, m->com1,
-					"com1" };
+	const struct bus_range com1 = { LAYOUT_COM1_PORT, UART_PORTS, &uart_bus_ops, m->com1, "com1" };
 	const struct bus_range rtc = { RTC_PORT, RTC_PORTS, &rtc_bus_ops, m->rtc, "rtc" };
 	const struct bus_range io = { LAYOUT_IOAPIC_GPA, IOAPIC_MMIO_SIZE, &ioapic_bus_ops,
 				      m->ioapic, "ioapic" };
@@ -277,8 +275,8 @@ static int create_platform(struct machine *m, const struct machine_config *cfg)
 	if ((ret = bus_create(&m->ports)) || (ret = bus_create(&m->mmio)) ||
 	    (ret = ioapic_create(&ioapic_ops, m, LAYOUT_IOAPIC_ID, &m->ioapic)) ||
 	    (ret = console_create(&console_ops, m, cfg->com1_stdio, &m->console)) ||
-	    (ret = uart_create(&uart_ops, m, &m->com1)) ||
-	    (ret = rtc_create(NULL, NULL, &m->rtc)) || (ret = pm_create(&pm_ops, m, &m->pm)) ||
+	    (ret = uart_create(&uart_ops, m, &m->com1)) || (ret = rtc_create(NULL, NULL, &m->rtc)) ||
+	    (ret = pm_create(&pm_ops, m, &m->pm)) ||
 	    (ret = pci_conf_create(&pm_reset_bus_ops, m->pm, &m->pci_conf)) ||
 	    (ret = exit_dev_create(&exit_ops, m, &m->exit_dev)))
 		return ret;
@@ -423,8 +421,7 @@ static int create_vmbus(struct machine *m, const struct machine_config *cfg, str
 static int load(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
 	struct acpi_config acpi = { .vp_count = cfg->cpus, .vmbus = m->role->vmbus };
-	struct boot_config bc = { .kernel = cfg->kernel,
-				  .cmdline = cfg->cmdline,
+	struct boot_config bc = { .kernel = cfg->kernel, .cmdline = cfg->cmdline,
 				  .initrd = cfg->initrd };
 	const u64 hv_bytes = hv_pages_bytes(cfg->cpus);
 	const struct boot_reserved reserved[2] = { { LAYOUT_HV_GPA, hv_bytes },
@@ -705,16 +702,11 @@ void machine_destroy(struct machine *m)
 const char *machine_exit_name(enum engine_exit_kind kind)
 {
 	static const char *const names[ENGINE_EXIT_COUNT] = {
-		[ENGINE_EXIT_INTR] = "interrupted",
-		[ENGINE_EXIT_HYPERCALL] = "hypercall",
-		[ENGINE_EXIT_IO] = "port I/O",
-		[ENGINE_EXIT_MMIO] = "memory-mapped I/O",
-		[ENGINE_EXIT_RDMSR] = "MSR read",
-		[ENGINE_EXIT_WRMSR] = "MSR write",
-		[ENGINE_EXIT_EOI] = "EOI",
-		[ENGINE_EXIT_HALT] = "halt",
-		[ENGINE_EXIT_SHUTDOWN] = "triple fault",
-		[ENGINE_EXIT_MEMORY] = "memory",
+		[ENGINE_EXIT_INTR] = "interrupted",  [ENGINE_EXIT_HYPERCALL] = "hypercall",
+		[ENGINE_EXIT_IO] = "port I/O",	     [ENGINE_EXIT_MMIO] = "memory-mapped I/O",
+		[ENGINE_EXIT_RDMSR] = "MSR read",    [ENGINE_EXIT_WRMSR] = "MSR write",
+		[ENGINE_EXIT_EOI] = "EOI",	     [ENGINE_EXIT_HALT] = "halt",
+		[ENGINE_EXIT_SHUTDOWN] = "triple fault", [ENGINE_EXIT_MEMORY] = "memory",
 		[ENGINE_EXIT_ERROR] = "error",
 	};
 
