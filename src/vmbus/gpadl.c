@@ -290,7 +290,7 @@ static u8 *run_at(const struct vmbus_gpadl *g, u32 offset, u32 bytes, u32 *run)
 int vmbus_gpadl_read(const struct vmbus_gpadl *g, u32 offset, void *dst, u32 bytes)
 {
 	u8 *to = dst;
-	u32 run;
+	u32 run = 0;
 
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
@@ -302,7 +302,7 @@ int vmbus_gpadl_read(const struct vmbus_gpadl *g, u32 offset, void *dst, u32 byt
 int vmbus_gpadl_write(const struct vmbus_gpadl *g, u32 offset, const void *src, u32 bytes)
 {
 	const u8 *from = src;
-	u32 run;
+	u32 run = 0;
 
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
@@ -313,7 +313,7 @@ int vmbus_gpadl_write(const struct vmbus_gpadl *g, u32 offset, const void *src, 
 
 void *vmbus_gpadl_ptr(const struct vmbus_gpadl *g, u32 offset, u32 bytes)
 {
-	u32 run;
+	u32 run = 0;
 	u8 *hva;
 
 	if (bytes == 0 || !inside(g, offset, bytes))
@@ -325,7 +325,7 @@ void *vmbus_gpadl_ptr(const struct vmbus_gpadl *g, u32 offset, u32 bytes)
 int vmbus_gpadl_iov(const struct vmbus_gpadl *g, u32 offset, u32 bytes, struct iovec *iov, int max)
 {
 	int count = 0;
-	u32 run;
+	u32 run = 0;
 
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
