@@ -290,30 +290,36 @@ static u8 *run_at(const struct vmbus_gpadl *g, u32 offset, u32 bytes, u32 *run)
 int vmbus_gpadl_read(const struct vmbus_gpadl *g, u32 offset, void *dst, u32 bytes)
 {
 	u8 *to = dst;
-	u32 run = 0;
+	u32 run;
 
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
-	for (; bytes; offset += run, to += run, bytes -= run)
-		memcpy(to, run_at(g, offset, bytes, &run), run);
+	for (; bytes; offset += run, to += run, bytes -= run) {
+		const u8 *hva = run_at(g, offset, bytes, &run);
+
+		memcpy(to, hva, run);
+	}
 	return 0;
 }
 
 int vmbus_gpadl_write(const struct vmbus_gpadl *g, u32 offset, const void *src, u32 bytes)
 {
 	const u8 *from = src;
-	u32 run = 0;
+	u32 run;
 
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
-	for (; bytes; offset += run, from += run, bytes -= run)
-		memcpy(run_at(g, offset, bytes, &run), from, run);
+	for (; bytes; offset += run, from += run, bytes -= run) {
+		u8 *hva = run_at(g, offset, bytes, &run);
+
+		memcpy(hva, from, run);
+	}
 	return 0;
 }
 
 void *vmbus_gpadl_ptr(const struct vmbus_gpadl *g, u32 offset, u32 bytes)
 {
-	u32 run = 0;
+	u32 run;
 	u8 *hva;
 
 	if (bytes == 0 || !inside(g, offset, bytes))
@@ -325,7 +331,7 @@ void *vmbus_gpadl_ptr(const struct vmbus_gpadl *g, u32 offset, u32 bytes)
 int vmbus_gpadl_iov(const struct vmbus_gpadl *g, u32 offset, u32 bytes, struct iovec *iov, int max)
 {
 	int count = 0;
-	u32 run = 0;
+	u32 run;
 
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
