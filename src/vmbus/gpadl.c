@@ -295,9 +295,9 @@ int vmbus_gpadl_read(const struct vmbus_gpadl *g, u32 offset, void *dst, u32 byt
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
 	for (; bytes; offset += run, to += run, bytes -= run) {
-		const u8 *hva = run_at(g, offset, bytes, &run);
+		const u8 *at = run_at(g, offset, bytes, &run);
 
-		memcpy(to, hva, run);
+		memcpy(to, at, run);
 	}
 	return 0;
 }
@@ -310,9 +310,9 @@ int vmbus_gpadl_write(const struct vmbus_gpadl *g, u32 offset, const void *src, 
 	if (!inside(g, offset, bytes))
 		return -EFAULT;
 	for (; bytes; offset += run, from += run, bytes -= run) {
-		u8 *hva = run_at(g, offset, bytes, &run);
+		u8 *at = run_at(g, offset, bytes, &run);
 
-		memcpy(hva, from, run);
+		memcpy(at, from, run);
 	}
 	return 0;
 }
