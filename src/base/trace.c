@@ -189,9 +189,12 @@ static void *writer_thread(void *arg)
 
 int trace_start(const char *path)
 {
-	struct trace *t = calloc(1, sizeof(*t));
+	struct trace *t;
 	int ret;
 
+	if (current)
+		return -EBUSY;
+	t = calloc(1, sizeof(*t));
 	if (!t)
 		return -ENOMEM;
 	*t = (struct trace){ .json = is_json(path), .first = true, .start_ns = monotonic_ns() };

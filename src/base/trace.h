@@ -33,7 +33,7 @@ struct trace_event {
 
 /*
  * One trace per process. trace_start() opens @path for writing and starts the
- * writer: 0 or -errno. trace_stop() writes out what is left and frees all
+ * writer: 0 or -errno, -EBUSY while one runs. trace_stop() writes out what is left and frees all
  * buffers; no other thread may still emit: 0, or -errno if writing failed.
  */
 int trace_start(const char *path);

@@ -552,8 +552,11 @@ static void test_sizes_of_rows_fit_a_page(void **state)
 {
 	each_row(d) {
 		assert_true(in_bytes(d) <= PAGE_BYTES && out_bytes(d) <= PAGE_BYTES);
-		assert_int_equal(d->in_size % 8, 0);
-		assert_int_equal(d->out_size % 8, 0);
+		/* What follows a fixed header is aligned. */
+		if (d->rep_in || d->var_header)
+			assert_int_equal(d->in_size % 8, 0);
+		if (d->rep_out)
+			assert_int_equal(d->out_size % 8, 0);
 	}
 }
 

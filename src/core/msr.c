@@ -7,8 +7,7 @@
 
 #include "core/core_trace.h"
 
-extern const struct msr_desc partition_msrs[], synic_msrs[], stimer_msrs[], clock_msrs[],
-	vp_msrs[];
+extern const struct msr_desc partition_msrs[], synic_msrs[], stimer_msrs[], clock_msrs[], vp_msrs[];
 
 static const struct msr_desc *const row_arrays[] = { partition_msrs, vp_msrs, clock_msrs,
 						     synic_msrs, stimer_msrs };
@@ -106,12 +105,12 @@ static bool permitted(const struct vp *vp, const struct msr_desc *d)
 	       (p->config.features_edx & d->feature) == d->feature;
 }
 
+/* Another VP's thread may be here by HvCallSetVpRegisters. */
 static void count(struct vp *vp, u32 row, enum vp_fault fault)
 {
-	if (fault == VP_OK)
-		vp->msr_counts[row].served++;
-	else
-		vp->msr_counts[row].refused++;
+	struct row_count *c = &vp->msr_counts[row];
+
+	__atomic_fetch_add(fault == VP_OK ? &c->served : &c->refused, 1, __ATOMIC_RELAXED);
 }
 
 enum vp_fault msr_read(struct vp *vp, u32 index, u64 *value)

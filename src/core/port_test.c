@@ -19,7 +19,7 @@ static struct vp *vp;
 
 /* A sink that notes what came. */
 static struct seen {
-	u32 messages, events, type, bytes;
+	u32 messages, events, id, type, bytes;
 	u16 flag;
 	u8 payload[HV_MESSAGE_PAYLOAD_BYTES];
 	struct vp *from;
@@ -44,6 +44,7 @@ static void on_event(void *ctx, struct vp *from, u32 connection_id, u16 flag)
 	struct seen *s = ctx;
 
 	s->events++;
+	s->id = connection_id;
 	s->from = from;
 	s->flag = flag;
 }
@@ -181,8 +182,10 @@ static void test_signal_event_answers_by_its_table(void **state)
 		assert_int_equal(signal(0, rows[i].id, rows[i].flag), rows[i].status);
 		events += rows[i].status == HV_STATUS_SUCCESS;
 		assert_int_equal(seen[0].events, events);
-		if (rows[i].status == HV_STATUS_SUCCESS)
+		if (rows[i].status == HV_STATUS_SUCCESS) {
+			assert_int_equal(seen[0].id, rows[i].id);
 			assert_int_equal(seen[0].flag, rows[i].flag);
+		}
 	}
 }
 
@@ -210,6 +213,26 @@ static void test_each_hypervisor_has_its_own_connections(void **state)
 	assert_int_equal(post(HV_HYPERCALL_NESTED, 4, 1, 8), HV_STATUS_SUCCESS);
 	assert_ptr_equal(seen[1].from, vp->outer);
 	assert_int_equal(seen[0].messages + seen[0].events, 0);
+}
+
+static void test_quirks_pass_on_only_what_they_name(void **state)
+{
+	connection_add(ct.outer, 4, &sink, &seen[1]);
+	ct.p->config.quirks = BIT(QUIRK_FORWARD_POST);
+	assert_int_equal(post(0, 4, 1, 8), HV_STATUS_SUCCESS);
+	assert_int_equal(signal(0, 4, 0), HV_STATUS_INVALID_CONNECTION_ID);
+	ct.p->config.quirks = BIT(QUIRK_FORWARD_SIGNAL);
+	assert_int_equal(post(0, 4, 1, 8), HV_STATUS_INVALID_CONNECTION_ID);
+	assert_int_equal(signal(0, 4, 0), HV_STATUS_SUCCESS);
+	assert_int_equal(signal(0, 5, 0), HV_STATUS_INVALID_CONNECTION_ID); /* not L0's either */
+	assert_int_equal(seen[1].messages, 1);
+	assert_int_equal(seen[1].events, 1);
+	assert_int_equal(ct.p->quirk_uses[QUIRK_FORWARD_POST], 1);
+	/* A connection of its own comes first, and is no use of the quirk. */
+	connection_add(ct.p, 4, &sink, &seen[0]);
+	assert_int_equal(signal(0, 4, 0), HV_STATUS_SUCCESS);
+	assert_int_equal(seen[0].events, 1);
+	assert_int_equal(ct.p->quirk_uses[QUIRK_FORWARD_SIGNAL], 2);
 }
 
 /* Host to guest. */
@@ -324,6 +347,7 @@ int main(void)
 		TEST(test_signal_event_answers_by_its_table),
 		TEST(test_signals_come_from_memory_too),
 		TEST(test_each_hypervisor_has_its_own_connections),
+		TEST(test_quirks_pass_on_only_what_they_name),
 		TEST_SOURCE(test_sixteen_messages_wait_and_no_more),
 		TEST_SOURCE(test_what_cannot_be_sent_takes_no_buffer),
 		TEST_SOURCE(test_a_message_names_its_sender),

@@ -2,8 +2,8 @@
 /*
  * VP registers by name. A row says where a register lives; synthetic registers
  * are the MSR rows under another name, so a rule stands once. Architectural
- * registers can be reached only on the calling VP: another VP's thread owns its
- * own.
+ * registers, and the synthetic ones without a lock, can be reached only on the
+ * calling VP: another VP's thread owns its own.
  */
 #include <string.h>
 
@@ -20,9 +20,18 @@ struct vp_reg {
 	u32 where; /* offset in the engine's structure, or MSR number, or leaf */
 };
 
-#define REG(name, field)  { name, 1, IN_REGS, offsetof(struct engine_regs, field) }
-#define SREG(name, field) { name, 1, IN_SREGS, offsetof(struct engine_sregs, field) }
-#define SEG(n, field)	  { HvX64RegisterEs + n, 1, IN_SEGMENT, offsetof(struct engine_sregs, field) }
+#define REG(name, field)                                                                           \
+	{                                                                                          \
+		name, 1, IN_REGS, offsetof(struct engine_regs, field)                              \
+	}
+#define SREG(name, field)                                                                          \
+	{                                                                                          \
+		name, 1, IN_SREGS, offsetof(struct engine_sregs, field)                            \
+	}
+#define SEG(n, field)                                                                              \
+	{                                                                                          \
+		HvX64RegisterEs + n, 1, IN_SEGMENT, offsetof(struct engine_sregs, field)           \
+	}
 
 static const struct vp_reg vp_regs[] = {
 	REG(HvX64RegisterRax + 0, rax),
@@ -158,9 +167,12 @@ static void leaf_get(struct vp *vp, u32 leaf, struct hv_register_value *v)
 	v->high = regs.ecx | (u64)regs.edx << 32;
 }
 
-static bool is_architectural(const struct vp_reg *r)
+/* State without a lock: only the VP's own thread may touch it. */
+static bool belongs_to_thread(const struct vp_reg *r)
 {
-	return r->place != IN_SYNTHETIC && r->place != IN_CPUID;
+	if (r->place == IN_SYNTHETIC)
+		return r->where == HV_X64_MSR_VP_ASSIST_PAGE || r->where == HV_X64_MSR_VP_RUNTIME;
+	return r->place != IN_CPUID;
 }
 
 static enum hv_status reg_get(struct vp *vp, u32 name, struct hv_register_value *v)
@@ -231,6 +243,12 @@ static enum hv_status reg_set(struct vp *vp, u32 name, const struct hv_register_
 	return HV_STATUS_INVALID_PARAMETER;
 }
 
+/* HV_INPUT_VTL: a level, and whether it counts. There is only level 0. */
+static bool names_other_vtl(u8 input_vtl)
+{
+	return (input_vtl & HV_INPUT_VTL_USE_TARGET) && (input_vtl & HV_INPUT_VTL_TARGET_MASK);
+}
+
 /* The VP a register call names; the status says why there is none. */
 static enum hv_status target(struct hypercall *hc, struct vp **vp)
 {
@@ -238,6 +256,8 @@ static enum hv_status target(struct hypercall *hc, struct vp **vp)
 
 	if (!hypercall_is_self(hc, in->partition_id))
 		return HV_STATUS_ACCESS_DENIED;
+	if (names_other_vtl(in->input_vtl))
+		return HV_STATUS_INVALID_PARAMETER;
 	*vp = in->vp_index == HV_VP_INDEX_SELF ? hc->vp
 					       : partition_vp(hc->vp->partition, in->vp_index);
 	return *vp ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_VP_INDEX;
@@ -248,12 +268,13 @@ static bool reachable(const struct hypercall *hc, const struct vp *vp, u32 name)
 {
 	const struct vp_reg *r = find(name);
 
-	return vp == hc->vp || !r || !is_architectural(r);
+	return vp == hc->vp || !r || !belongs_to_thread(r);
 }
 
 static enum hv_status call_get_vp_registers(struct hypercall *hc)
 {
-	const u32 *names = (const u32 *)(const void *)(hc->in + sizeof(struct hv_input_vp_registers));
+	const u32 *names =
+		(const u32 *)(const void *)(hc->in + sizeof(struct hv_input_vp_registers));
 	struct hv_register_value *out = HYPERCALL_OUT(hc, struct hv_register_value);
 	struct vp *vp;
 	enum hv_status status = target(hc, &vp);
@@ -295,6 +316,8 @@ static enum hv_status call_vp_index_from_apic_id(struct hypercall *hc)
 
 	if (!hypercall_is_self(hc, in->partition_id))
 		return HV_STATUS_ACCESS_DENIED;
+	if (names_other_vtl(in->target_vtl))
+		return HV_STATUS_INVALID_PARAMETER;
 	for (; hc->rep < hc->rep_count; hc->rep++) {
 		u32 i;
 
@@ -308,15 +331,24 @@ static enum hv_status call_vp_index_from_apic_id(struct hypercall *hc)
 }
 
 const struct hypercall_desc vp_reg_hypercalls[] = {
-	{ .code = HVCALL_GET_VP_REGISTERS, .name = "HvCallGetVpRegisters",
-	  .privilege = HV_PRIV_ACCESS_VP_REGS, .in_size = sizeof(struct hv_input_vp_registers),
-	  .rep_in = sizeof(u32), .rep_out = sizeof(struct hv_register_value),
+	{ .code = HVCALL_GET_VP_REGISTERS,
+	  .name = "HvCallGetVpRegisters",
+	  .privilege = HV_PRIV_ACCESS_VP_REGS,
+	  .in_size = sizeof(struct hv_input_vp_registers),
+	  .rep_in = sizeof(u32),
+	  .rep_out = sizeof(struct hv_register_value),
 	  .handler = call_get_vp_registers },
-	{ .code = HVCALL_SET_VP_REGISTERS, .name = "HvCallSetVpRegisters",
-	  .privilege = HV_PRIV_ACCESS_VP_REGS, .in_size = sizeof(struct hv_input_vp_registers),
-	  .rep_in = sizeof(struct hv_register_assoc), .handler = call_set_vp_registers },
-	{ .code = HVCALL_GET_VP_INDEX_FROM_APIC_ID, .name = "HvCallGetVpIndexFromApicId",
-	  .in_size = sizeof(struct hv_input_vp_index_from_apic_id), .rep_in = sizeof(u32),
-	  .rep_out = sizeof(u32), .handler = call_vp_index_from_apic_id },
+	{ .code = HVCALL_SET_VP_REGISTERS,
+	  .name = "HvCallSetVpRegisters",
+	  .privilege = HV_PRIV_ACCESS_VP_REGS,
+	  .in_size = sizeof(struct hv_input_vp_registers),
+	  .rep_in = sizeof(struct hv_register_assoc),
+	  .handler = call_set_vp_registers },
+	{ .code = HVCALL_GET_VP_INDEX_FROM_APIC_ID,
+	  .name = "HvCallGetVpIndexFromApicId",
+	  .in_size = sizeof(struct hv_input_vp_index_from_apic_id),
+	  .rep_in = sizeof(u32),
+	  .rep_out = sizeof(u32),
+	  .handler = call_vp_index_from_apic_id },
 	{ 0 },
 };

@@ -50,6 +50,10 @@ enum hv_call_code {
 #define HV_PARTITION_ID_SELF	   (~0ull)
 #define HV_VP_INDEX_SELF	   0xFFFFFFFEu
 
+/* HV_INPUT_VTL, one byte. */
+#define HV_INPUT_VTL_TARGET_MASK   0x0F
+#define HV_INPUT_VTL_USE_TARGET	   BIT(4)
+
 struct hv_input_post_message {
 	u32 connection_id;
 	u32 rsvd; /* not checked: no status is defined for it */

@@ -131,8 +131,7 @@ int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind
 	return gmem_add_views(gm, gpa, bytes, hva, hva, kind);
 }
 
-int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest,
-		   enum gmem_kind kind)
+int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest, enum gmem_kind kind)
 {
 	const struct gmem_region added = { gpa, bytes, hva, guest, kind };
 	struct gmem_map *m;
@@ -288,12 +287,12 @@ static int gmem_access(struct gmem *gm, u64 gpa, void *buf, u64 len, enum access
 {
 	int ret;
 
-	if (any_donated(gm, gpa, len))
-		return -EFAULT;
 	do {
 		u32 sequence = look(gm);
 
 		ret = gmem_walk(gm, sequence, gpa, NULL, len, ACCESS_CHECK);
+		if (!ret && any_donated(gm, gpa, len))
+			ret = -EFAULT;
 		if (!ret)
 			ret = gmem_walk(gm, sequence, gpa, buf, len, access);
 	} while (ret == -EAGAIN);
@@ -333,13 +332,13 @@ static struct gmem_donated *donated_create(const struct gmem_map *m)
 
 static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 {
-	struct gmem_donated *d = gm->donated;
 	struct gmem_region r;
+	struct gmem_donated *d = gm->donated;
 	u64 gpn = gpa >> PAGE_SHIFT;
 	u32 was;
 
-	/* Nobody changes the map while we hold the lock. */
-	if (find(gm, look(gm), gpa, &r) || r.kind != GMEM_RAM)
+	/* The lock keeps the map as it is. */
+	if (find(gm, gm->sequence, gpa, &r) || r.kind != GMEM_RAM)
 		return -EINVAL;
 	if (!d) {
 		if (!serial)

@@ -24,7 +24,7 @@ enum gmem_kind {
 struct gmem_region {
 	u64 gpa;
 	u64 bytes;
-	u8 *hva;   /* our own mapping: never taken away while the region exists */
+	u8 *hva; /* our own mapping: never taken away while the region exists */
 	u8 *guest; /* what the engine maps for the guest; donated pages are inaccessible here */
 	enum gmem_kind kind;
 };
