@@ -28,7 +28,7 @@ static u32 word(void)
 {
 	u32 v = byte();
 
-	return v < 0xf0 ? v * 8 : v << 24 | byte() << 16 | byte() << 8 | byte();
+	return v < 0xf0 ? v * 8 : v << 24 | (u32)byte() << 16 | (u32)byte() << 8 | byte();
 }
 
 static void scribble(void)

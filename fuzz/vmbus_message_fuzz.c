@@ -184,13 +184,40 @@ static void scribble(void)
 {
 	u32 *word = guest_ptr(&g, FAKE_RAM_GPA + small(64) * PAGE_BYTES);
 
-	word[small(20)] = small(4) ? byte() * 8u : byte() << 24 | byte();
+	word[small(20)] = small(4) ? byte() * 8u : (u32)byte() << 24 | byte();
+}
+
+/* GPADL and OPEN as a driver does them: rings of two pages each way at page 8 * relid. */
+static void proper_open(u32 relid, u32 id)
+{
+	u8 m[60] __attribute__((aligned(8))) = { 0 };
+	u32 *w = (u32 *)m, page = 8 * relid;
+	struct vmbus_open_channel o = {
+		.header.type = VMBUS_OPEN_CHANNEL,
+		.relid = relid,
+		.ring_gpadl = id,
+		.downstream_page_offset = 2,
+		.connection_id = 0x2000 + relid,
+		.event_flag = (u16)relid,
+	};
+
+	w[0] = VMBUS_GPADL_HEADER;
+	w[2] = relid;
+	w[3] = id;
+	w[4] = 1 << 16 | 40;
+	w[5] = 4 * PAGE_BYTES;
+	for (u64 i = 0, pfn = FAKE_RAM_GPA / PAGE_BYTES + page; i < 4; i++, pfn++)
+		memcpy(m + 28 + 8 * i, &pfn, 8);
+	post(m, sizeof(m));
+	for (u32 i = 0; i < 4; i += 2)
+		memset(guest_ptr(&g, FAKE_RAM_GPA + (page + i) * PAGE_BYTES), 0, 128);
+	post(&o, sizeof(o));
 }
 
 /* A packet of a proper shape at the start of a page, and an index that covers it. */
 static void plant_packet(void)
 {
-	u32 page = small(63);
+	u32 page = 8 + 8 * small(4);
 	struct vmbus_packet_header *h = guest_ptr(&g, FAKE_RAM_GPA + (page + 1) * PAGE_BYTES);
 	u32 *index = guest_ptr(&g, FAKE_RAM_GPA + page * PAGE_BYTES);
 
@@ -201,13 +228,14 @@ static void plant_packet(void)
 
 static void device_step(void)
 {
+	static const u8 data[256];
 	struct fuzz_dev *d = &dev[small(2)];
 	struct vmbus_channel *ch = d->live ? d->ch[small(d->live)] : NULL;
 
 	switch (small(8)) {
 	case 0:
 		if (ch)
-			vmbus_send_inband(ch, 1, 0, d, byte());
+			vmbus_send_inband(ch, 1, 0, data, byte());
 		break;
 	case 1:
 		if (ch && !d->held && vmbus_channel_index(ch) == 0)
@@ -248,7 +276,7 @@ static void device_step(void)
 
 static void step(void)
 {
-	switch (small(10)) {
+	switch (small(11)) {
 	case 0:
 	case 1:
 	case 2:
@@ -274,6 +302,9 @@ static void step(void)
 		g.refuse = small(4);
 		guest_advance(&g, byte() * 100 * NS_PER_MS);
 		break;
+	case 10:
+		proper_open(1 + small(7), small(6));
+		break;
 	}
 	guest_run(&g);
 }
@@ -294,8 +325,11 @@ static void start(void)
 		dev[1].destroyed = 0;
 		offer(1);
 	}
-	guest_post_contact(&g, small(2) ? VMBUS_VERSION(6, 0) : VMBUS_VERSION(5, 3), 0xff);
+	guest_post_contact(&g, small(2) ? VMBUS_VERSION(6, 0) : VMBUS_VERSION(5, 3), byte());
 	guest_post_simple(&g, VMBUS_REQUEST_OFFERS);
+	proper_open(1, 1);
+	proper_open(2, 2);
+	must(dev[0].live == 1 && dev[1].live == 1);
 }
 
 static void end(void)

@@ -125,6 +125,14 @@ static int set_vsock(void *cfg, const char *value, struct error *err)
 	return 0;
 }
 
+static int set_nested_vector(void *cfg, const char *value, struct error *err)
+{
+	bool reserved = !strcmp(value, "0x31-0x34");
+
+	((struct run_config *)cfg)->machine.nested_vectors_reserved = reserved;
+	return reserved || !strcmp(value, "any") ? 0 : error_set(err, -EINVAL, "not any or 0x31-0x34");
+}
+
 static int set_json(void *cfg, const char *value, struct error *err)
 {
 	((struct run_config *)cfg)->json = true;
@@ -152,6 +160,8 @@ const struct option_row run_options[] = {
 	{ "timeout", "TIME", "end the machine after this time (30, 2m)", set_timeout },
 	{ "quirks", "auto|none|LIST", "forgive what released kernels do wrong (default auto: as the kernel needs)",
 	  set_quirks },
+	{ "nested-vmbus-vector", "any|0x31-0x34", "vectors L0 takes on a SINT of a nested root (default any)",
+	  set_nested_vector },
 	{ "donated-pages", "fault|ignore", "what happens when a root touches memory it deposited (default fault)",
 	  set_donated },
 	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text", set_trace },
@@ -254,8 +264,8 @@ static int choose_kernel(const struct run_config *rc, struct cached_kernel *k, s
 static int make_cmdline(const struct run_config *rc, bool own_init, char *out, size_t size,
 			struct error *err)
 {
-	/* There is no PCI bus to look for. */
-	int n = snprintf(out, size, "console=ttyS0 quiet pci=off%s%s%s", own_init ? " " ROOTFS_INIT_CMDLINE : "",
+	/* There is a host bridge and no more: no quirks of chipsets to scan for. */
+	int n = snprintf(out, size, "console=ttyS0 quiet pci=noearly%s%s%s", own_init ? " " ROOTFS_INIT_CMDLINE : "",
 			 rc->append ? " " : "", rc->append ? rc->append : "");
 
 	return (size_t)n < size ? 0 : error_set(err, -E2BIG, "the kernel's command line is too long");

@@ -82,6 +82,7 @@ struct partition_config {
 	u32 build;	   /* version shown */
 	u8 physical_bits;  /* of the guest physical address space */
 	u32 quirks;	   /* bits of enum quirk_id */
+	u8 sint_first, sint_last; /* vectors a SINT may have; 0: any (from 16) */
 	/*
 	 * Not 0: pages the hypervisor chooses (root roles) start here, one page for
 	 * the hypercall page, one for the TSC page, then HV_PAGES_PER_VP per VP. The

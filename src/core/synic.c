@@ -302,10 +302,13 @@ static enum vp_fault sint_read(struct vp *vp, u32 i, u64 *value)
  */
 static enum vp_fault sint_write(struct vp *vp, u32 i, u64 value)
 {
+	const struct partition_config *pc = &vp->partition->config;
 	u8 vector = (u8)(value & HV_SINT_VECTOR_MASK);
 
 	if (!(value & HV_SINT_MASKED)) {
 		if (vector < HV_SINT_MIN_VECTOR)
+			return VP_FAULT_GP;
+		if (pc->sint_first && (vector < pc->sint_first || vector > pc->sint_last))
 			return VP_FAULT_GP;
 		if (value & HV_SINT_AUTO_EOI) {
 			log_limited(LOG_WARNING,

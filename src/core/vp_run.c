@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "core/core_trace.h"
+#include "core/donated.h"
 #include "core/hypercall.h"
 #include "core/msr.h"
 #include "core/vp.h"
@@ -48,6 +49,17 @@ static void exit_shutdown(struct vp *vp, struct engine_exit *exit)
 
 static void exit_memory(struct vp *vp, struct engine_exit *exit)
 {
+	u64 gpa;
+	u32 serial;
+
+	if (donated_find(vp, &gpa, &serial)) {
+		partition_stop(vp->partition, STOP_GUEST_ERROR, 0,
+			       "VP %u touched memory it had given away: page 0x%llx of DEPOSIT call %u, "
+			       "RIP 0x%llx",
+			       vp->index, (unsigned long long)(gpa & ~0xFFFull), serial,
+			       (unsigned long long)vp->vcpu->regs->rip);
+		return;
+	}
 	partition_stop(vp->partition, STOP_GUEST_ERROR, 0,
 		       "VP %u accessed memory it does not have (RIP 0x%llx)", vp->index,
 		       (unsigned long long)vp->vcpu->regs->rip);

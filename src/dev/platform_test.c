@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "dev/exit.h"
+#include "dev/pci_conf.h"
 #include "dev/pm.h"
 #include "dev/rtc.h"
 
@@ -52,6 +53,7 @@ static const struct exit_ops exit_ops = { on_exit_status, on_event };
 
 static void test_pm(void **state)
 {
+	struct pci_conf *pc;
 	struct bus *bus;
 	struct pm *pm;
 
@@ -59,6 +61,8 @@ static void test_pm(void **state)
 	assert_int_equal(bus_create(&bus), 0);
 	assert_int_equal(pm_create(&pm_ops, NULL, &pm), 0);
 	assert_int_equal(pm_attach(pm, bus), 0);
+	assert_int_equal(pci_conf_create(&pm_reset_bus_ops, pm, &pc), 0);
+	assert_int_equal(pci_conf_attach(pc, bus), 0);
 
 	bus_write(bus, 0x601, 1, 0x80); /* WAK_STS */
 	bus_write(bus, 0x600, 1, 5 << 2);
@@ -73,8 +77,8 @@ static void test_pm(void **state)
 	bus_write(bus, 0xCF9, 1, 0x0E);
 	assert_int_equal(seen.resets, 1);
 	assert_int_equal(bus_read(bus, 0xCF9, 1), 0x0A);
-	/* The configuration address register next to it is nobody's. */
-	assert_int_equal(bus_read(bus, 0xCF8, 4), 0xFFFFFFFF);
+	/* The configuration address register lies around it and takes no part. */
+	assert_int_equal(bus_read(bus, 0xCF8, 4), 0);
 
 	assert_int_equal(bus_read(bus, 0x64, 1) & 2, 0);
 	bus_write(bus, 0x64, 1, 0xFF);
@@ -86,7 +90,36 @@ static void test_pm(void **state)
 	pm_power_button(pm);
 	assert_int_equal(seen.edges, 1);
 	bus_destroy(bus);
+	pci_conf_destroy(pc);
 	pm_destroy(pm);
+}
+
+static u64 conf(struct bus *bus, u32 address, u16 port, u8 size)
+{
+	bus_write(bus, 0xCF8, 4, address);
+	return bus_read(bus, port, size);
+}
+
+/* Linux: pci_check_type1(), pci_sanity_check() and the early quirks. */
+static void test_pci_conf(void **state)
+{
+	struct pci_conf *pc;
+	struct bus *bus;
+
+	assert_int_equal(bus_create(&bus), 0);
+	assert_int_equal(pci_conf_create(&pm_reset_bus_ops, NULL, &pc), 0);
+	assert_int_equal(pci_conf_attach(pc, bus), 0);
+	bus_write(bus, 0xCFB, 1, 1);
+	assert_int_equal(conf(bus, 0x80000000, 0xCF8, 4), 0x80000000);
+	assert_int_equal(conf(bus, 0x80000008, 0xCFE, 2), 0x0600); /* class: host bridge */
+	assert_int_equal(conf(bus, 0x80000000, 0xCFC, 2), 0x8086);
+	assert_int_equal(conf(bus, 0x8000000C, 0xCFE, 1), 0); /* one function */
+	assert_int_equal(conf(bus, 0x800000FC, 0xCFC, 4), 0);
+	assert_int_equal(conf(bus, 0x80000800, 0xCFC, 4), 0xFFFFFFFF); /* no other device */
+	assert_int_equal(conf(bus, 0x80010000, 0xCFC, 4), 0xFFFFFFFF); /* no other bus */
+	assert_int_equal(conf(bus, 0x00000000, 0xCFC, 4), 0xFFFFFFFF); /* not enabled */
+	bus_destroy(bus);
+	pci_conf_destroy(pc);
 }
 
 static s64 leap_second_of_time(void *ctx)
@@ -144,6 +177,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pm),
+		cmocka_unit_test(test_pci_conf),
 		cmocka_unit_test(test_rtc),
 		cmocka_unit_test(test_exit),
 	};

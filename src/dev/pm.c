@@ -82,14 +82,13 @@ static void cf9_write(void *dev, u64 offset, u8 size, u64 value)
 
 static const struct bus_ops sleep_bus_ops = { sleep_read, sleep_write };
 static const struct bus_ops kbd_bus_ops = { kbd_read, kbd_write };
-static const struct bus_ops cf9_bus_ops = { cf9_read, cf9_write };
+const struct bus_ops pm_reset_bus_ops = { cf9_read, cf9_write };
 
 int pm_attach(struct pm *pm, struct bus *ports)
 {
 	const struct bus_range ranges[] = {
 		{ PM_SLEEP_PORT, PM_SLEEP_PORTS, &sleep_bus_ops, pm, "acpi-sleep" },
 		{ PM_KBD_PORT, 1, &kbd_bus_ops, pm, "kbd-reset" },
-		{ PM_RESET_PORT, 1, &cf9_bus_ops, pm, "cf9" },
 	};
 
 	for (u32 i = 0; i < ARRAY_SIZE(ranges); i++) {

@@ -29,8 +29,11 @@ struct pm;
 
 int pm_create(const struct pm_ops *ops, void *ctx, struct pm **out);
 void pm_destroy(struct pm *pm);
-/* Claims the ports above. -errno of bus_add(). */
+/* Claims its ports but PM_RESET_PORT, which lies among those of dev/pci_conf. -errno of bus_add().
+ */
 int pm_attach(struct pm *pm, struct bus *ports);
+/* For pci_conf_create(): the byte at PM_RESET_PORT. */
+extern const struct bus_ops pm_reset_bus_ops;
 /* Asks the guest to shut down, as pressing the button does. Any thread. */
 void pm_power_button(struct pm *pm);
 

@@ -16,6 +16,7 @@
 #include "dev/bus.h"
 #include "dev/exit.h"
 #include "dev/ioapic.h"
+#include "dev/pci_conf.h"
 #include "dev/pm.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
@@ -31,6 +32,10 @@
 #define HV_BUILD 0x6C61
 /* Linux builds processor sets for VP indices below this. */
 #define MAX_LPS	 1024
+
+/* What Microsoft's hypervisor set aside for VMBus in a nested root. */
+#define NESTED_VMBUS_VECTOR_FIRST 0x31
+#define NESTED_VMBUS_VECTOR_LAST  0x34
 
 struct machine {
 	struct engine *engine;
@@ -51,6 +56,7 @@ struct machine {
 	struct ioapic *ioapic;
 	struct uart *com1;
 	struct rtc *rtc;
+	struct pci_conf *pci_conf;
 	struct pm *pm;
 	struct exit_dev *exit_dev;
 	struct console *console;
@@ -256,7 +262,8 @@ static int create_devices(struct machine *m)
 	int ret;
 
 	if ((ret = bus_add(m->ports, &com1)) || (ret = bus_add(m->ports, &rtc)) ||
-	    (ret = bus_add(m->mmio, &io)) || (ret = pm_attach(m->pm, m->ports)))
+	    (ret = bus_add(m->mmio, &io)) || (ret = pm_attach(m->pm, m->ports)) ||
+	    (ret = pci_conf_attach(m->pci_conf, m->ports)))
 		return ret;
 	return exit_dev_attach(m->exit_dev, m->ports);
 }
@@ -270,6 +277,7 @@ static int create_platform(struct machine *m, const struct machine_config *cfg)
 	    (ret = console_create(&console_ops, m, cfg->com1_stdio, &m->console)) ||
 	    (ret = uart_create(&uart_ops, m, &m->com1)) || (ret = rtc_create(NULL, NULL, &m->rtc)) ||
 	    (ret = pm_create(&pm_ops, m, &m->pm)) ||
+	    (ret = pci_conf_create(&pm_reset_bus_ops, m->pm, &m->pci_conf)) ||
 	    (ret = exit_dev_create(&exit_ops, m, &m->exit_dev)))
 		return ret;
 	return create_devices(m);
@@ -337,6 +345,10 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 	};
 	int ret = 0;
 
+	if (hv == &m->outer_hv && cfg->nested_vectors_reserved) {
+		pc.sint_first = NESTED_VMBUS_VECTOR_FIRST;
+		pc.sint_last = NESTED_VMBUS_VECTOR_LAST;
+	}
 	/* A root sees the processor's invariant TSC as it is; nobody controls it. */
 	if (cpu->invariant_tsc && !m->role->hv_pages)
 		pc.privileges |= HV_PRIV_ACCESS_TSC_INVARIANT;
@@ -667,6 +679,7 @@ void machine_destroy(struct machine *m)
 	bus_destroy(m->ports);
 	bus_destroy(m->mmio);
 	exit_dev_destroy(m->exit_dev);
+	pci_conf_destroy(m->pci_conf);
 	pm_destroy(m->pm);
 	rtc_destroy(m->rtc);
 	ioapic_destroy(m->ioapic);
