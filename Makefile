@@ -4,10 +4,12 @@
 BUILD	?= build
 CC	?= gcc
 V	?= 0
+FUZZ_SECONDS	?= 0
+FUZZ	?=
 
 ninja	= ninja -C $(BUILD) $(if $(filter 1,$(V)),-v,--quiet)
 
-.PHONY: all demo check check-unit bench install format clean help ready
+.PHONY: all demo check check-unit fuzz bench install format clean help ready
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/build.ninja
@@ -39,6 +41,10 @@ check: ready
 check-unit: all
 	@meson test -C $(BUILD) --no-rebuild --suite unit --print-errorlogs
 
+# For ever unless FUZZ_SECONDS says how long; FUZZ names targets.
+fuzz:
+	@tools/fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
+
 bench: ready
 	@BUILD="$(BUILD)" tools/bench
 
@@ -56,6 +62,7 @@ help:
 	@echo 'make demo         install what is needed, build, boot a guest and show it'
 	@echo 'make check        install what is needed, build, run every test'
 	@echo 'make check-unit   build and run the tests that need no machine (seconds)'
+	@echo 'make fuzz         run the fuzz targets until interrupted (FUZZ_SECONDS=, FUZZ=target)'
 	@echo 'make bench        measure against QEMU on KVM'
 	@echo 'make install      install into DESTDIR=$(DESTDIR)/usr'
 	@echo 'make format       clang-format over the sources'
