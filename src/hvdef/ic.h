@@ -83,7 +83,7 @@ struct ic_negotiate {
 	u16 framework_count;
 	u16 message_count;
 	u32 reserved;
-	struct ic_version version[]; /* frameworks, then messages */
+	/* struct ic_version follow: frameworks, then messages */
 };
 static_assert(sizeof(struct ic_negotiate) == 8, "wire size");
 

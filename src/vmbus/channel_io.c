@@ -388,6 +388,11 @@ void vmbus_channel_want_room(struct vmbus_channel *ch, u32 extra_bytes, u32 payl
 	touch(ch);
 }
 
+bool vmbus_channel_drained(struct vmbus_channel *ch)
+{
+	return !ch->live || !vmbus_ring_out_pending(&ch->ring);
+}
+
 void vmbus_channel_resume(struct vmbus_channel *ch)
 {
 	loop_post(ch->loop, &ch->drain_work);

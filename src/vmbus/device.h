@@ -107,6 +107,8 @@ int vmbus_offer(struct vmbus_server *srv, const struct vmbus_offer *offer,
  * in flight still complete. Then closed, destroy. @vd is not used afterwards.
  */
 void vmbus_revoke(struct vmbus_device *vd);
+/* [any] The same without the grace: for a guest that is not running. */
+void vmbus_revoke_now(struct vmbus_device *vd);
 #define VMBUS_REVOKE_GRACE_NS (10 * NS_PER_S)
 
 /*
@@ -162,6 +164,8 @@ void vmbus_channel_flush(struct vmbus_channel *ch);
 bool vmbus_channel_has_room(struct vmbus_channel *ch, u32 extra_bytes, u32 payload_bytes);
 /* As if a send of this size had said -EAGAIN: asks for `writable`. */
 void vmbus_channel_want_room(struct vmbus_channel *ch, u32 extra_bytes, u32 payload_bytes);
+/* Whether the guest has read all that was sent and flushed. */
+bool vmbus_channel_drained(struct vmbus_channel *ch);
 /* After packet() said -EAGAIN: deliver again. [any] */
 void vmbus_channel_resume(struct vmbus_channel *ch);
 

@@ -489,6 +489,16 @@ void vmbus_revoke(struct vmbus_device *vd)
 	loop_call(vd->srv->loop, revoke_run, vd);
 }
 
+static void revoke_now_run(void *arg)
+{
+	device_revoke(arg, true);
+}
+
+void vmbus_revoke_now(struct vmbus_device *vd)
+{
+	loop_call(vd->srv->loop, revoke_now_run, vd);
+}
+
 struct subs_call {
 	struct vmbus_channel *primary;
 	u32 count;
