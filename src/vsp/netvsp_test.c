@@ -834,20 +834,43 @@ static void control_flood(void **state)
 	assert_int_equal(c.nv->free_count, c.suballoc_count - NETVSP_CONTROL_RESERVE);
 }
 
+/* With a thread of its own, opened, then taken away. */
 static void own_thread(void **state)
 {
 	struct netvsp_config cfg = { .max_channels = 1 };
-	struct net_backend be = { .ops = card_be_ops(), .link_up = true, .mtu = 1500 };
+	struct nvsp_message m = { .type = NVSP_INIT, .init = { NVSP_VERSION_61, NVSP_VERSION_61 } };
 	struct vmbus_device *vd;
-	struct card other = { .be = be };
+	static struct card other, again;
+	const struct nvsp_message *r;
 
+	memset(&other, 0, sizeof(other));
+	memset(&again, 0, sizeof(again));
+	other.be = (struct net_backend){ .ops = card_be_ops(), .link_up = true, .mtu = 1500 };
 	netvsp_instance_id(&cfg.instance_id, 1);
 	memcpy(cfg.mac, card_mac, 6);
 	assert_int_equal(netvsp_offer(c.g.srv, &cfg, &other.be, NULL, &vd), 0);
 	assert_true(other.started);
-	assert_int_equal(netvsp_offer(c.g.srv, &cfg, &other.be, NULL, NULL), -EEXIST);
+	again.be = other.be;
+	assert_int_equal(netvsp_offer(c.g.srv, &cfg, &again.be, NULL, NULL), -EEXIST);
+	assert_true(!again.started && !again.destroyed); /* it is ours again */
+
+	guest_connect(&c.g, VMBUS_VERSION(5, 3), 0);
+	guest_expect_offer(&c.g, &c.ch[0]);
+	guest_expect_offer(&c.g, &c.ch[1]);
+	guest_expect(&c.g, VMBUS_ALL_OFFERS_DELIVERED, 8);
+	assert_int_equal(guest_open(&c.ch[1], CARD_RING_PAGES, 0), 0);
+	guest_send(&c.ch[1], VMBUS_PACKET_COMPLETION_REQUESTED, 5, &m, sizeof(m));
+	guest_read_wait(&c.ch[1], &c.pkt);
+	r = guest_packet_payload(&c.pkt);
+	assert_int_equal(r->init_complete.status, NVSP_STATUS_SUCCESS);
 	vmbus_revoke(vd);
-	guest_run(&c.g);
+	guest_expect(&c.g, VMBUS_RESCIND_OFFER, 12);
+	guest_close(&c.ch[1]);
+	guest_post_relid(&c.g, VMBUS_RELID_RELEASED, c.ch[1].offer.relid);
+	for (u32 i = 0; i < 10000 && !other.destroyed; i++) {
+		guest_run(&c.g);
+		usleep(100);
+	}
 	assert_true(other.destroyed && !other.started);
 }
 

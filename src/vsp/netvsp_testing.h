@@ -13,10 +13,10 @@
 #ifndef CARD_RECV_PAGES
 #define CARD_RECV_PAGES 512u
 #define CARD_SEND_PAGES 256u
-#endif
 #define CARD_RING_PAGES 16u
-#define CARD_CHANNELS	4u
-#define CARD_NO_ANSWER	UINT64_MAX /* transaction id, as Linux names it */
+#endif
+#define CARD_CHANNELS  4u
+#define CARD_NO_ANSWER UINT64_MAX /* transaction id, as Linux names it */
 
 struct card_frame {
 	u32 bytes;
