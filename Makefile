@@ -20,27 +20,27 @@ $(BUILD)/build.ninja:
 	@CC="$(CC)" meson setup --prefix=/usr $(BUILD) . >$(BUILD).log 2>&1 && rm -f $(BUILD).log || { \
 		cat $(BUILD).log >&2; rm -f $(BUILD).log; rm -rf $(BUILD); exit 1; }
 
-# What a machine needs beyond a compiler: packages, guest kernels, the incubator's kernel.
-# Each step is quick when its work is already done.
+# What a machine needs beyond a compiler: packages, guest kernels, and without usable KVM the
+# incubator. Each step is quick when its work is already done.
 ready:
 	@tools/setup
-	@tools/kernels fetch all
-	@tools/incubator-kernel --if-needed
+	@tools/kernels fetch 6.1 6.12
+	@$(MAKE) --no-print-directory all
+	@$(BUILD)/nestor doctor --json | grep -q '"uses": "kvm"' || { \
+		{ tools/incubator-kernel --if-needed || tools/kernels fetch incubator; } && \
+		$(BUILD)/nestor incubator --prepare; }
 
 demo: ready
-	@$(MAKE) --no-print-directory all
-	@tools/demo
+	@BUILD="$(BUILD)" tools/demo
 
 check: ready
-	@$(MAKE) --no-print-directory all
-	@meson test -C $(BUILD) --print-errorlogs
+	@tools/check $(BUILD) $(SUITES)
 
 check-unit: all
 	@meson test -C $(BUILD) --no-rebuild --suite unit --print-errorlogs
 
 bench: ready
-	@$(MAKE) --no-print-directory all
-	@tools/bench
+	@BUILD="$(BUILD)" tools/bench
 
 install: all
 	@DESTDIR="$(DESTDIR)" meson install -C $(BUILD) --no-rebuild
@@ -61,4 +61,4 @@ help:
 	@echo 'make format       clang-format over the sources'
 	@echo 'make clean        remove $(BUILD)/'
 	@echo
-	@echo 'Variables: BUILD=directory CC=compiler V=1'
+	@echo 'Variables: BUILD=directory CC=compiler V=1 SUITES="unit source boot ..." (make check)'

@@ -14,6 +14,9 @@
 
 #include "base/types.h"
 
+/* Ticks of the local APIC timer before its divider. KVM's default bus frequency. */
+#define ENGINE_APIC_BUS_HZ 1000000000ull
+
 /* The order is that of struct kvm_regs, so the KVM engine shares memory with the kernel. */
 struct engine_regs {
 	u64 rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp;
@@ -187,6 +190,8 @@ struct engine_ops {
 	/* Architectural MSRs; an unknown one is -EINVAL. */
 	int (*vcpu_get_msr)(struct engine_vcpu *vcpu, u32 index, u64 *value);
 	int (*vcpu_set_msr)(struct engine_vcpu *vcpu, u32 index, u64 value);
+	/* 1: the local APIC holds an interrupt the guest has not taken (masked or not); 0: none. */
+	int (*vcpu_irq_pending)(struct engine_vcpu *vcpu);
 	/* Linear to guest physical through the guest's page tables; -EFAULT if not mapped. */
 	int (*vcpu_translate)(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
 };

@@ -1,33 +1,45 @@
 // SPDX-License-Identifier: MIT
-/* The map is small (a handful of regions), sorted by GPA and searched linearly. */
+/*
+ * The map is small (a handful of regions), sorted by GPA and searched linearly.
+ * A guest can make it change as often as it likes (overlay pages over holes), so
+ * a change works in place and leaves nothing behind; readers notice it by the
+ * sequence number and look again.
+ */
 #include "mem/gmem.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define FIRST_ROOM 16u
+
 struct gmem_map {
 	struct gmem_map *next_old;
-	u32 count;
+	u32 room, count;
 	struct gmem_region region[];
 };
 
-static struct gmem_map *map_alloc(u32 count)
-{
-	return calloc(1, sizeof(struct gmem_map) + count * sizeof(struct gmem_region));
-}
+/* Serial per page of the span that RAM covers; allocated sparsely by the kernel. */
+struct gmem_donated {
+	u64 pages;
+	u32 serial[];
+};
 
-static struct gmem_map *map_get(struct gmem *gm)
+static struct gmem_map *map_alloc(u32 room)
 {
-	return __atomic_load_n(&gm->map, __ATOMIC_ACQUIRE);
+	struct gmem_map *m = calloc(1, sizeof(*m) + room * sizeof(struct gmem_region));
+
+	if (m)
+		m->room = room;
+	return m;
 }
 
 int gmem_init(struct gmem *gm)
 {
-	gm->map = map_alloc(0);
-	gm->old = NULL;
+	*gm = (struct gmem){ .map = map_alloc(FIRST_ROOM) };
 	if (!gm->map)
 		return -ENOMEM;
 	pthread_mutex_init(&gm->lock, NULL);
@@ -43,32 +55,95 @@ void gmem_fini(struct gmem *gm)
 		free(m);
 	}
 	free(gm->map);
+	if (gm->donated)
+		munmap(gm->donated, sizeof(*gm->donated) + gm->donated->pages * sizeof(u32));
+	gm->donated = NULL;
 	gm->map = gm->old = NULL;
 	pthread_mutex_destroy(&gm->lock);
 }
 
-/* Readers may still walk the old map: retire it, do not free it. */
-static void map_publish_locked(struct gmem *gm, struct gmem_map *next)
+/* The sequence number is odd while the map is being changed. */
+static void change_begin_locked(struct gmem *gm)
 {
-	struct gmem_map *prev = gm->map;
+	__atomic_store_n(&gm->sequence, gm->sequence + 1, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* pairs with the fence in unchanged() */
+}
 
+static void change_end_locked(struct gmem *gm)
+{
+	__atomic_store_n(&gm->sequence, gm->sequence + 1, __ATOMIC_RELEASE);
+}
+
+static u32 look(struct gmem *gm)
+{
+	u32 sequence;
+
+	while ((sequence = __atomic_load_n(&gm->sequence, __ATOMIC_ACQUIRE)) & 1)
+		sched_yield(); /* the changer may wait for this very processor */
+	return sequence;
+}
+
+static bool unchanged(struct gmem *gm, u32 sequence)
+{
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return __atomic_load_n(&gm->sequence, __ATOMIC_RELAXED) == sequence;
+}
+
+/* Readers may be in the middle of an entry: word by word. */
+static void entry_store(struct gmem_region *to, const struct gmem_region *from)
+{
+	__atomic_store_n(&to->gpa, from->gpa, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->bytes, from->bytes, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->hva, from->hva, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->guest, from->guest, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->kind, from->kind, __ATOMIC_RELAXED);
+}
+
+static struct gmem_region entry_load(const struct gmem_region *from)
+{
+	return (struct gmem_region){ __atomic_load_n(&from->gpa, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->bytes, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->hva, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->guest, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->kind, __ATOMIC_RELAXED) };
+}
+
+/* A full map is replaced by a larger one and kept for those who still read it. */
+static int grow_locked(struct gmem *gm)
+{
+	struct gmem_map *cur = gm->map, *next;
+
+	if (cur->count < cur->room)
+		return 0;
+	next = map_alloc(cur->room * 2);
+	if (!next)
+		return -ENOMEM;
+	next->count = cur->count;
+	memcpy(next->region, cur->region, cur->count * sizeof(cur->region[0]));
 	__atomic_store_n(&gm->map, next, __ATOMIC_RELEASE);
-	prev->next_old = gm->old;
-	gm->old = prev;
+	cur->next_old = gm->old;
+	gm->old = cur;
+	return 0;
 }
 
 int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind)
 {
-	struct gmem_map *cur, *next;
+	return gmem_add_views(gm, gpa, bytes, hva, hva, kind);
+}
+
+int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest, enum gmem_kind kind)
+{
+	const struct gmem_region added = { gpa, bytes, hva, guest, kind };
+	struct gmem_map *m;
 	u32 i, at = 0;
 	int ret = 0;
 
 	if (bytes == 0 || (gpa | bytes) % PAGE_BYTES || gpa + bytes < gpa)
 		return -EINVAL;
 	pthread_mutex_lock(&gm->lock);
-	cur = gm->map;
-	for (i = 0; i < cur->count; i++) {
-		const struct gmem_region *r = &cur->region[i];
+	m = gm->map;
+	for (i = 0; i < m->count; i++) {
+		const struct gmem_region *r = &m->region[i];
 
 		if (gpa < r->gpa + r->bytes && r->gpa < gpa + bytes) {
 			ret = -EEXIST;
@@ -77,17 +152,16 @@ int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind
 		if (r->gpa < gpa)
 			at = i + 1;
 	}
-	next = map_alloc(cur->count + 1);
-	if (!next) {
-		ret = -ENOMEM;
+	ret = grow_locked(gm);
+	if (ret)
 		goto unlock;
-	}
-	next->count = cur->count + 1;
-	memcpy(next->region, cur->region, at * sizeof(cur->region[0]));
-	next->region[at] = (struct gmem_region){ gpa, bytes, hva, kind };
-	memcpy(&next->region[at + 1], &cur->region[at],
-	       (cur->count - at) * sizeof(cur->region[0]));
-	map_publish_locked(gm, next);
+	m = gm->map;
+	change_begin_locked(gm);
+	for (i = m->count; i > at; i--)
+		entry_store(&m->region[i], &m->region[i - 1]);
+	entry_store(&m->region[at], &added);
+	__atomic_store_n(&m->count, m->count + 1, __ATOMIC_RELAXED);
+	change_end_locked(gm);
 unlock:
 	pthread_mutex_unlock(&gm->lock);
 	return ret;
@@ -95,26 +169,21 @@ unlock:
 
 int gmem_remove(struct gmem *gm, u64 gpa)
 {
-	struct gmem_map *cur, *next;
+	struct gmem_map *m;
 	int ret = -ENOENT;
 	u32 i;
 
 	pthread_mutex_lock(&gm->lock);
-	cur = gm->map;
-	for (i = 0; i < cur->count && cur->region[i].gpa != gpa; i++)
+	m = gm->map;
+	for (i = 0; i < m->count && m->region[i].gpa != gpa; i++)
 		;
-	if (i == cur->count)
+	if (i == m->count)
 		goto unlock;
-	next = map_alloc(cur->count - 1);
-	if (!next) {
-		ret = -ENOMEM;
-		goto unlock;
-	}
-	next->count = cur->count - 1;
-	memcpy(next->region, cur->region, i * sizeof(cur->region[0]));
-	memcpy(&next->region[i], &cur->region[i + 1],
-	       (cur->count - i - 1) * sizeof(cur->region[0]));
-	map_publish_locked(gm, next);
+	change_begin_locked(gm);
+	for (; i + 1 < m->count; i++)
+		entry_store(&m->region[i], &m->region[i + 1]);
+	__atomic_store_n(&m->count, m->count - 1, __ATOMIC_RELAXED);
+	change_end_locked(gm);
 	ret = 0;
 unlock:
 	pthread_mutex_unlock(&gm->lock);
@@ -123,51 +192,88 @@ unlock:
 
 u32 gmem_count(struct gmem *gm)
 {
-	return map_get(gm)->count;
+	u32 sequence, count;
+
+	do {
+		sequence = look(gm);
+		count = __atomic_load_n(&__atomic_load_n(&gm->map, __ATOMIC_ACQUIRE)->count,
+					__ATOMIC_RELAXED);
+	} while (!unchanged(gm, sequence));
+	return count;
 }
 
 struct gmem_region gmem_at(struct gmem *gm, u32 i)
 {
-	return map_get(gm)->region[i];
+	struct gmem_region r;
+	u32 sequence;
+
+	do {
+		sequence = look(gm);
+		r = entry_load(&__atomic_load_n(&gm->map, __ATOMIC_ACQUIRE)->region[i]);
+	} while (!unchanged(gm, sequence));
+	return r;
 }
 
-static const struct gmem_region *map_find(const struct gmem_map *m, u64 gpa)
+/* What contains @gpa, as of @sequence. -EAGAIN: the map has changed since; -EFAULT: nothing. */
+static int find(struct gmem *gm, u32 sequence, u64 gpa, struct gmem_region *out)
 {
-	for (u32 i = 0; i < m->count; i++)
-		if (gpa - m->region[i].gpa < m->region[i].bytes)
-			return &m->region[i];
-	return NULL;
+	const struct gmem_map *m = __atomic_load_n(&gm->map, __ATOMIC_ACQUIRE);
+	u32 count = __atomic_load_n(&m->count, __ATOMIC_RELAXED);
+	int ret = -EFAULT;
+
+	for (u32 i = 0; i < count && ret; i++) {
+		*out = entry_load(&m->region[i]);
+		if (gpa - out->gpa < out->bytes)
+			ret = 0;
+	}
+	return unchanged(gm, sequence) ? ret : -EAGAIN;
+}
+
+static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
+{
+	struct gmem_donated *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
+	u64 gpn = gpa >> PAGE_SHIFT, end = (gpa + len + PAGE_BYTES - 1) >> PAGE_SHIFT;
+
+	if (likely(!d))
+		return false;
+	for (; gpn < end && gpn < d->pages; gpn++)
+		if (__atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED))
+			return true;
+	return false;
 }
 
 void *gmem_ptr(struct gmem *gm, u64 gpa, u64 len)
 {
-	const struct gmem_region *r = map_find(map_get(gm), gpa);
-	u64 off;
+	struct gmem_region r;
+	int ret;
 
-	if (!r)
+	do
+		ret = find(gm, look(gm), gpa, &r);
+	while (ret == -EAGAIN);
+	if (ret || any_donated(gm, gpa, len))
 		return NULL;
-	off = gpa - r->gpa;
-	return len <= r->bytes - off ? r->hva + off : NULL;
+	return len <= r.bytes - (gpa - r.gpa) ? r.hva + (gpa - r.gpa) : NULL;
 }
 
 enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_ZERO, ACCESS_CHECK };
 
-static int gmem_walk(const struct gmem_map *m, u64 gpa, u8 *buf, u64 len, enum access access)
+static int gmem_walk(struct gmem *gm, u32 sequence, u64 gpa, u8 *buf, u64 len, enum access access)
 {
 	while (len) {
-		const struct gmem_region *r = map_find(m, gpa);
+		struct gmem_region r;
+		int ret = find(gm, sequence, gpa, &r);
 		u64 off, run;
 
-		if (!r)
-			return -EFAULT;
-		off = gpa - r->gpa;
-		run = min_u64(len, r->bytes - off);
+		if (ret)
+			return ret;
+		off = gpa - r.gpa;
+		run = min_u64(len, r.bytes - off);
 		if (access == ACCESS_READ)
-			memcpy(buf, r->hva + off, run);
+			memcpy(buf, r.hva + off, run);
 		else if (access == ACCESS_WRITE)
-			memcpy(r->hva + off, buf, run);
+			memcpy(r.hva + off, buf, run);
 		else if (access == ACCESS_ZERO)
-			memset(r->hva + off, 0, run);
+			memset(r.hva + off, 0, run);
 		if (access == ACCESS_READ || access == ACCESS_WRITE)
 			buf += run;
 		gpa += run;
@@ -179,10 +285,18 @@ static int gmem_walk(const struct gmem_map *m, u64 gpa, u8 *buf, u64 len, enum a
 /* Checked as a whole first, so that a failing access leaves nothing half done. */
 static int gmem_access(struct gmem *gm, u64 gpa, void *buf, u64 len, enum access access)
 {
-	const struct gmem_map *m = map_get(gm);
-	int ret = gmem_walk(m, gpa, NULL, len, ACCESS_CHECK);
+	int ret;
 
-	return ret ? ret : gmem_walk(m, gpa, buf, len, access);
+	do {
+		u32 sequence = look(gm);
+
+		ret = gmem_walk(gm, sequence, gpa, NULL, len, ACCESS_CHECK);
+		if (!ret && any_donated(gm, gpa, len))
+			ret = -EFAULT;
+		if (!ret)
+			ret = gmem_walk(gm, sequence, gpa, buf, len, access);
+	} while (ret == -EAGAIN);
+	return ret;
 }
 
 int gmem_read(struct gmem *gm, u64 gpa, void *dst, u64 len)
@@ -200,6 +314,71 @@ int gmem_zero(struct gmem *gm, u64 gpa, u64 len)
 	return gmem_access(gm, gpa, NULL, len, ACCESS_ZERO);
 }
 
+static struct gmem_donated *donated_create(const struct gmem_map *m)
+{
+	u64 pages = 0;
+	struct gmem_donated *d;
+
+	for (u32 i = 0; i < m->count; i++)
+		if (m->region[i].kind == GMEM_RAM)
+			pages = (m->region[i].gpa + m->region[i].bytes) >> PAGE_SHIFT;
+	d = mmap(NULL, sizeof(*d) + pages * sizeof(u32), PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (d == MAP_FAILED)
+		return NULL;
+	d->pages = pages;
+	return d;
+}
+
+static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
+{
+	struct gmem_region r;
+	struct gmem_donated *d = gm->donated;
+	u64 gpn = gpa >> PAGE_SHIFT;
+	u32 was;
+
+	/* The lock keeps the map as it is. */
+	if (find(gm, gm->sequence, gpa, &r) || r.kind != GMEM_RAM)
+		return -EINVAL;
+	if (!d) {
+		if (!serial)
+			return 0;
+		d = donated_create(gm->map);
+		if (!d)
+			return -ENOMEM;
+		__atomic_store_n(&gm->donated, d, __ATOMIC_RELEASE);
+	}
+	if (gpn >= d->pages)
+		return -EINVAL;
+	was = d->serial[gpn];
+	if (was && serial)
+		return -EEXIST;
+	if (gm->donated_faults && !was != !serial &&
+	    mprotect(r.guest + ((gpn << PAGE_SHIFT) - r.gpa), PAGE_BYTES,
+		     serial ? PROT_NONE : PROT_READ | PROT_WRITE) < 0)
+		return -errno;
+	__atomic_store_n(&d->serial[gpn], serial, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int gmem_donate(struct gmem *gm, u64 gpa, u32 serial)
+{
+	int ret;
+
+	pthread_mutex_lock(&gm->lock);
+	ret = donate_locked(gm, gpa, serial);
+	pthread_mutex_unlock(&gm->lock);
+	return ret;
+}
+
+u32 gmem_donated(struct gmem *gm, u64 gpa)
+{
+	struct gmem_donated *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
+	u64 gpn = gpa >> PAGE_SHIFT;
+
+	return d && gpn < d->pages ? __atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED) : 0;
+}
+
 int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes)
 {
 	int ret;
@@ -213,9 +392,16 @@ int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes)
 	b->hva = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, b->fd, 0);
 	if (b->hva == MAP_FAILED)
 		goto fail;
+	b->guest = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, b->fd, 0);
+	if (b->guest == MAP_FAILED) {
+		ret = -errno;
+		munmap(b->hva, bytes);
+		goto close;
+	}
 	return 0;
 fail:
 	ret = -errno;
+close:
 	close(b->fd);
 	b->fd = -1;
 	b->hva = NULL;
@@ -227,6 +413,7 @@ void gmem_backing_destroy(struct gmem_backing *b)
 	if (!b->hva)
 		return;
 	munmap(b->hva, b->bytes);
+	munmap(b->guest, b->bytes);
 	close(b->fd);
 	b->hva = NULL;
 	b->fd = -1;

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Guest memory: which GPA ranges are backed by which host memory, and the only
- * way to reach it. Readers take no lock: the map is an immutable array behind
- * an atomic pointer; a change publishes a new array and keeps the old one until
- * gmem_fini(), so a pointer obtained under the old map stays valid for as long
- * as the host memory itself is.
+ * way to reach it. Readers take no lock and never wait for each other. A pointer
+ * obtained before a change of the map stays valid for as long as the host memory
+ * itself is.
  *
  * Every access names a length and fails as a whole (-EFAULT) when any byte is
  * outside the map. Guest bytes can change at any moment: copy once, check the
@@ -18,23 +17,28 @@
 #include "base/types.h"
 
 enum gmem_kind {
-	GMEM_RAM,	/* ordinary memory, in the e820 map as usable */
-	GMEM_RESERVED,	/* backed, but not the kernel's to hand out (hypervisor pages, tables) */
+	GMEM_RAM, /* ordinary memory, in the e820 map as usable */
+	GMEM_RESERVED, /* backed, but not the kernel's to hand out (hypervisor pages, tables) */
 };
 
 struct gmem_region {
 	u64 gpa;
 	u64 bytes;
-	u8 *hva;
+	u8 *hva; /* our own mapping: never taken away while the region exists */
+	u8 *guest; /* what the engine maps for the guest; donated pages are inaccessible here */
 	enum gmem_kind kind;
 };
 
 struct gmem_map;
+struct gmem_donated;
 
 struct gmem {
-	struct gmem_map *map;	/* atomic; readers load-acquire */
-	struct gmem_map *old;	/* retired maps, freed by gmem_fini() */
-	pthread_mutex_t lock;	/* serializes writers */
+	struct gmem_map *map; /* atomic; readers load-acquire */
+	struct gmem_map *old; /* outgrown maps, freed by gmem_fini() */
+	u32 sequence; /* atomic; odd while the map changes */
+	pthread_mutex_t lock; /* serializes writers */
+	struct gmem_donated *donated; /* atomic; NULL until the first page is donated */
+	bool donated_faults; /* the guest's own access to a donated page is stopped */
 };
 
 int gmem_init(struct gmem *gm);
@@ -43,6 +47,9 @@ void gmem_fini(struct gmem *gm);
 
 /* Adds a region. -EINVAL: unaligned or empty; -EEXIST: overlaps; -ENOMEM. */
 int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind);
+/* The same, where the guest's view of the memory is a mapping of its own. */
+int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest,
+		   enum gmem_kind kind);
 /* Removes the region that starts at @gpa. -ENOENT if there is none. */
 int gmem_remove(struct gmem *gm, u64 gpa);
 
@@ -62,12 +69,23 @@ int gmem_write(struct gmem *gm, u64 gpa, const void *src, u64 len);
 int gmem_zero(struct gmem *gm, u64 gpa, u64 len);
 
 /*
+ * A page of RAM that its guest gave away: nothing reads or writes it through this
+ * map any more, and with gm->donated_faults the guest cannot either. @serial names
+ * who took it, for messages; 0 gives the page back. -EINVAL: not RAM; -EEXIST:
+ * donated already; -ENOMEM.
+ */
+int gmem_donate(struct gmem *gm, u64 gpa, u32 serial);
+/* The serial a page was donated with, or 0. */
+u32 gmem_donated(struct gmem *gm, u64 gpa);
+
+/*
  * One shared anonymous block (a memfd), the backing of a VM's RAM. Sparse:
  * pages exist once touched. @fd is what vhost-user peers get.
  */
 struct gmem_backing {
 	int fd;
 	u8 *hva;
+	u8 *guest; /* a second mapping, for the engine */
 	u64 bytes;
 };
 int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes);

@@ -26,7 +26,7 @@ enum channel_state {
 	CHANNEL_OPENING, /* the device is deciding; OPEN_RESULT is owed */
 	CHANNEL_OPEN,
 	CHANNEL_CLOSING, /* the device is letting go */
-	CHANNEL_FAILED, /* closed by us after a violation; the guest has not said CLOSE */
+	CHANNEL_FAILED,	 /* closed by us after a violation; the guest has not said CLOSE */
 };
 
 struct vmbus_device {
@@ -48,15 +48,15 @@ struct vmbus_channel {
 
 	/* (control) */
 	enum channel_state state;
-	u32 relid; /* 0: none */
-	bool offered; /* the guest has been told of it and has not released it */
+	u32 relid;     /* 0: none */
+	bool offered;  /* the guest has been told of it and has not released it */
 	bool released; /* given back while not revoked: not again on this connection */
 	bool revoked;
-	bool held; /* a sub-channel whose offer waits for the primary's packets */
+	bool held;	   /* a sub-channel whose offer waits for the primary's packets */
 	bool close_wanted; /* while OPENING */
-	bool fail_wanted; /* what closes becomes FAILED */
+	bool fail_wanted;  /* what closes becomes FAILED */
 	bool guest_closed; /* said CLOSE since FAILED or while CLOSING */
-	bool reopen; /* while CLOSING: `open` waits */
+	bool reopen;	   /* while CLOSING: `open` waits */
 	struct vmbus_open_channel open;
 	struct vmbus_gpadl *ring_gpadl;
 	struct list gpadls; /* server's gpadl_lock */
@@ -79,11 +79,11 @@ struct vmbus_channel {
 	struct loop_fd doorbell;
 	struct loop_timer poll; /* a second look where a signal may be lost */
 	struct vmbus_ring ring;
-	bool live; /* the device may use the rings */
-	bool in_core; /* a flush follows: sends need not ask for one */
+	bool live;	/* the device may use the rings */
+	bool in_core;	/* a flush follows: sends need not ask for one */
 	bool suboffers; /* after the next flush */
 	bool delivered;
-	u32 owed; /* completions */
+	u32 owed;			 /* completions */
 	u32 reserve_wanted, send_wanted; /* bytes of room waited for; 0: not waiting */
 	char fail_reason[128];
 	void *data;
@@ -98,8 +98,8 @@ struct vmbus_gpadl {
 	u32 id;
 	u32 byte_count, byte_offset;
 	u32 page_count, pages_have; /* fewer: in progress */
-	u32 refs; /* gpadl_lock: ring, device */
-	u32 teardowns; /* TEARDOWNs owed an answer */
+	u32 refs;		    /* gpadl_lock: ring, device */
+	u32 teardowns;		    /* TEARDOWNs owed an answer */
 	bool dying;
 	u8 *page[]; /* host addresses */
 };
@@ -142,7 +142,7 @@ struct vmbus_server {
 	enum connection_state state;
 	enum connection_next next;
 	struct in_message contact; /* for NEXT_CONTACT */
-	u32 version; /* atomic; 0: not connected */
+	u32 version;		   /* atomic; 0: not connected */
 	u32 features;
 	u32 target_vp;
 	u8 sint;
@@ -160,7 +160,7 @@ struct vmbus_server {
 	void *tl_ctx;
 	struct tl_request tl[VMBUS_TL_MAX];
 
-	u32 blocked; /* atomic: the guest's slot was busy */
+	u32 blocked;	  /* atomic: the guest's slot was busy */
 	u32 custom_ports; /* atomic: ports with a connection id of the guest's choice */
 	struct vmbus_port port[VMBUS_RELID_MAX + 1];
 
@@ -183,7 +183,6 @@ struct vmbus_server {
 /* server.c */
 void server_send(struct vmbus_server *srv, const void *message, u32 bytes);
 void server_send_to(struct vmbus_server *srv, u32 vp, u8 sint, const void *message, u32 bytes);
-void server_offer_pending(struct vmbus_server *srv);
 void server_drop_out(struct vmbus_server *srv);
 /* Begins to close the connection; @next happens when all is quiet. */
 void server_disconnect(struct vmbus_server *srv, enum connection_next next);
@@ -191,10 +190,18 @@ void server_disconnect(struct vmbus_server *srv, enum connection_next next);
 void server_settle(struct vmbus_server *srv);
 /* In a moment: callers walk lists. [any] */
 void server_settle_later(struct vmbus_server *srv);
-void channel_free(struct vmbus_channel *ch);
-struct vmbus_channel *server_channel(struct vmbus_server *srv, u32 relid);
+
+/* offer.c */
+struct vmbus_channel *server_channel(struct vmbus_server *srv, u32 relid); /* or NULL */
+/* Offers what the guest has not been told of, once it has asked for offers. */
+void server_offer_pending(struct vmbus_server *srv);
 void channel_revoke(struct vmbus_channel *ch, bool at_once);
+/* The guest's hold on the number ends. */
 void channel_release_relid(struct vmbus_channel *ch);
+void channel_free(struct vmbus_channel *ch);
+bool device_busy(struct vmbus_device *vd);
+void device_destroy(struct vmbus_device *vd);
+void device_revoke(struct vmbus_device *vd, bool at_once);
 
 /* message.c */
 void message_handle(struct vmbus_server *srv, const struct in_message *in);

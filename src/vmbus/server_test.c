@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "../tests/vectors/vmbus_linux.h"
 #include "vmbus/testing.h"
 
 #include <cmocka.h>
@@ -149,6 +150,37 @@ static void versions(void **state)
 		assert_int_equal(g.connected, rows[i].ok ? rows[i].version : 0);
 		guest_expect_none(&g);
 	}
+}
+
+static u32 unhex(const char *hex, u8 *out)
+{
+	u32 n = 0, v;
+
+	for (; sscanf(hex, "%2x", &v) == 1; hex += 2)
+		out[n++] = (u8)v;
+	return n;
+}
+
+static void the_golden_conversation(void **state)
+{
+	for (u32 i = 0; i < ARRAY_SIZE(vmbus_linux_conversation); i++) {
+		u8 bytes[VMBUS_MESSAGE_MAX];
+		u32 n = unhex(vmbus_linux_conversation[i].hex, bytes);
+		const struct fake_message *m;
+
+		if (vmbus_linux_conversation[i].direction == '>') {
+			guest_expect_none(&g);
+			guest_post(&g, bytes, n);
+			continue;
+		}
+		m = guest_take(&g);
+		assert_non_null(m);
+		assert_int_equal(m->sint, 2);
+		assert_int_equal(m->bytes, n);
+		assert_memory_equal(m->payload, bytes, n);
+	}
+	guest_expect_none(&g);
+	assert_int_equal(dev.opened, 1);
 }
 
 static void contact_is_validated(void **state)
@@ -859,6 +891,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(versions),
+		T(the_golden_conversation),
 		T(contact_is_validated),
 		T(offers_are_ordered_and_end),
 		T(open_close_reopen),

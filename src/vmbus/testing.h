@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/loop.h"
 #include "hvdef/vmbus.h"
 #include "mem/gmem.h"
@@ -72,12 +73,13 @@ FAKE_FN int fake_post(void *ctx, u32 vp, u8 sint, const void *payload, u32 bytes
 		g->refuse--;
 		return -EAGAIN;
 	}
-	m = &g->log[g->count++ % FAKE_LOG];
+	m = &g->log[g->count % FAKE_LOG];
 	m->vp = vp;
 	m->sint = sint;
 	m->bytes = bytes;
 	memset(m->payload, 0, sizeof(m->payload));
 	memcpy(m->payload, payload, bytes);
+	__atomic_store_n(&g->count, g->count + 1, __ATOMIC_RELEASE);
 	return 0;
 }
 
@@ -195,9 +197,17 @@ FAKE_FN void guest_fini(struct fake_guest *g)
 	free(g->log);
 }
 
+FAKE_FN void fake_nothing(void *arg)
+{
+}
+
+/* Also when the test has given the loop a thread. */
 FAKE_FN void guest_run(struct fake_guest *g)
 {
-	loop_run_ready(g->loop);
+	if (loop_is_running(g->loop))
+		loop_call(g->loop, fake_nothing, NULL);
+	else
+		loop_run_ready(g->loop);
 }
 
 FAKE_FN void guest_advance(struct fake_guest *g, u64 ns)
@@ -239,7 +249,7 @@ FAKE_FN void guest_post(struct fake_guest *g, const void *message, u32 bytes)
 FAKE_FN const struct fake_message *guest_take(struct fake_guest *g)
 {
 	guest_run(g);
-	return g->taken < g->count ? &g->log[g->taken++ % FAKE_LOG] : NULL;
+	return g->taken < __atomic_load_n(&g->count, __ATOMIC_ACQUIRE) ? &g->log[g->taken++ % FAKE_LOG] : NULL;
 }
 
 /* The next message, which is @type and @bytes long. Waits for threads up to ten seconds. */

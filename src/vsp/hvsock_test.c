@@ -326,14 +326,76 @@ static void too_many_are_refused(void **state)
 		close(fd[i]);
 }
 
+/* Loops and threads of their own, as in a machine: connections that start and end at random. */
+static void threads_do_not_wait_for_each_other(void **state)
+{
+	struct hvsock_config cfg = { .path = path };
+	int fd[8];
+
+	hvsock_destroy(hs);
+	assert_int_equal(loop_thread_start(g.loop, "server"), 0);
+	assert_int_equal(hvsock_create(g.srv, &cfg, &hs), 0);
+	for (u32 round = 0; round < 60; round++) {
+		struct guest_channel ch[8];
+
+		for (u32 i = 0; i < 8; i++) {
+			fd[i] = unix_socket(path, false);
+			say(fd[i], "CONNECT 5\n");
+		}
+		if (round % 4 == 3) /* gone at once */
+			for (u32 i = 0; i < 8; i++)
+				close(fd[i]);
+		for (u32 i = 0; i < 8 && round % 4 != 3; i++)
+			guest_expect_offer(&g, &ch[i]);
+		if (round % 4 == 0)
+			for (u32 i = 0; i < 4; i++)
+				assert_int_equal(guest_open(&ch[i], 2, 0), 0);
+		guest_post_contact(&g, VMBUS_VERSION(5, 2), 0); /* kexec in the middle of it */
+		if (round % 4 != 3)
+			for (u32 i = 0; i < 8; i++)
+				close(fd[i]);
+		for (u32 i = 0; i < 20000 && hvsock_count(hs); i++)
+			usleep(100);
+		assert_int_equal(hvsock_count(hs), 0);
+		guest_post_simple(&g, VMBUS_REQUEST_OFFERS);
+		while (((const struct vmbus_message_header *)g.log[(g.count - 1) % FAKE_LOG]
+				.payload)
+			       ->type != VMBUS_ALL_OFFERS_DELIVERED)
+			guest_run(&g);
+		g.taken = g.count;
+		g.next_gpa = FAKE_RAM_GPA;
+	}
+	for (u32 i = 0; i < 8; i++) { /* and at the end, some are alive */
+		fd[i] = unix_socket(path, false);
+		say(fd[i], "CONNECT 5\n");
+	}
+	for (u32 i = 0; i < 8; i++)
+		guest_expect_offer(&g, &c);
+	assert_int_equal(guest_open(&c, 2, 0), 0);
+	hvsock_destroy(hs);
+	for (u32 i = 0; i < 8; i++)
+		close(fd[i]);
+	vmbus_server_reset(g.srv);
+	loop_thread_join(g.loop);
+	assert_int_equal(
+		hvsock_create(g.srv, &(struct hvsock_config){ .path = path, .loop = g.loop }, &hs),
+		0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(host_to_guest),	T(guest_to_host),	 T(bad_lines_are_hung_up),
-		T(nobody_in_the_guest), T(many_bytes_both_ways), T(a_guest_that_goes_ends_all),
-		T(violations_close),	T(too_many_are_refused),
+		T(host_to_guest),
+		T(guest_to_host),
+		T(bad_lines_are_hung_up),
+		T(nobody_in_the_guest),
+		T(many_bytes_both_ways),
+		T(a_guest_that_goes_ends_all),
+		T(violations_close),
+		T(too_many_are_refused),
+		T(threads_do_not_wait_for_each_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

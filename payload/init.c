@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The first process of a guest that runs one command: mounts what a program
+ * expects, loads modules, runs the command on the console and tells the monitor
+ * its exit status. Static, without a libc: a few KiB in every guest.
+ *
+ *   /nestor/modules   names of module files, each with a NUL, in loading order
+ *   /nestor/cmd       the command's arguments, each with a NUL
+ *
+ * Without a command it becomes the root's own init, or runs a shell.
+ */
+#include <asm/errno.h>
+#include <asm/ioctls.h>
+#include <linux/fcntl.h>
+
+#define NESTOR_PAYLOAD
+#include "dev/exit.h"
+#include "payload/syscall.h"
+
+#define MS_NOSUID 2
+#define MS_NODEV  4
+#define MS_NOEXEC 8
+
+#define MODULE_INIT_COMPRESSED_FILE 4
+
+#define REBOOT_MAGIC1	 0xfee1dead
+#define REBOOT_MAGIC2	 672274793
+#define REBOOT_POWER_OFF 0x4321fedc
+
+#define STATUS_NOT_EXECUTABLE 126
+#define STATUS_NOT_FOUND      127
+#define STATUS_SIGNAL	      128
+
+#define MAX_ARGS 1024
+
+void init_main(long *stack) __attribute__((noreturn, used));
+
+static char cmd_text[128 * 1024], module_text[16 * 1024];
+
+static unsigned long len_of(const char *s)
+{
+	unsigned long n = 0;
+
+	while (s[n])
+		n++;
+	return n;
+}
+
+static int starts_with(const char *s, const char *prefix)
+{
+	while (*prefix)
+		if (*s++ != *prefix++)
+			return 0;
+	return 1;
+}
+
+static int ends_with(const char *s, const char *suffix)
+{
+	unsigned long n = len_of(s), m = len_of(suffix);
+
+	return n >= m && starts_with(s + n - m, suffix);
+}
+
+static void say(const char *a, const char *b, const char *c, const char *d)
+{
+	const char *const parts[] = { "nestor: ", a, b, c, d, "\n" };
+
+	for (unsigned int i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		sys_write(2, parts[i], len_of(parts[i]));
+}
+
+/* The monitor's ports, if the kernel lets us. */
+static int ports_open(void)
+{
+	if (sys_ioperm(EXIT_PORT, EXIT_PORTS, 1) == 0)
+		return 1;
+	return sys_iopl(3) == 0;
+}
+
+static void event(enum exit_event e)
+{
+	if (ports_open())
+		__asm__ volatile("outb %b0, %w1" : : "a"((unsigned char)e), "Nd"(EXIT_EVENT_PORT));
+}
+
+static void __attribute__((noreturn)) leave(unsigned int status)
+{
+	sys_ioctl(1, TCSBRK, 1); /* let the terminal send what it has */
+	sys_sync();
+	if (ports_open())
+		__asm__ volatile("outl %0, %w1" : : "a"(status), "Nd"(EXIT_PORT));
+	/* No monitor behind the port. */
+	sys_reboot(REBOOT_MAGIC1, REBOOT_MAGIC2, REBOOT_POWER_OFF);
+	for (;;)
+		sys_pause();
+}
+
+static void mounts(void)
+{
+	static const struct {
+		const char *type, *dir;
+		unsigned long flags;
+		const char *data;
+	} rows[] = {
+		{ "proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "" },
+		{ "sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, "" },
+		{ "devtmpfs", "/dev", MS_NOSUID, "mode=0755" },
+		{ "devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "mode=0620,ptmxmode=0666" },
+		{ "tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777" },
+		{ "tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755" },
+		{ "tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777" },
+	};
+
+	/* What is there already stays: both calls then fail. */
+	for (unsigned int i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		sys_mkdir(rows[i].dir, 0755);
+		sys_mount(rows[i].type, rows[i].dir, rows[i].type, rows[i].flags, rows[i].data);
+	}
+}
+
+/* The terminal behind /dev/console by its own name: only that can control a session. */
+static void terminal_name(int console, char name[24])
+{
+	static const struct {
+		unsigned int major, first;
+		const char *prefix;
+	} rows[] = { { 4, 64, "/dev/ttyS" }, { 229, 0, "/dev/hvc" }, { 4, 0, "/dev/tty" } };
+	unsigned int dev = 0, number;
+	char *p = name;
+
+	sys_ioctl(console, 0x80045432 /* TIOCGDEV */, (long)&dev);
+	for (unsigned int i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		number = dev & 0xFF;
+		if (dev >> 8 != rows[i].major || number < rows[i].first)
+			continue;
+		for (const char *s = rows[i].prefix; *s; s++)
+			*p++ = *s;
+		number -= rows[i].first;
+		if (number > 9)
+			*p++ = (char)('0' + number / 10 % 10);
+		*p++ = (char)('0' + number % 10);
+		break;
+	}
+	*p = '\0';
+}
+
+static void console_open(void)
+{
+	char name[24];
+	long console = sys_open("/dev/console", O_RDWR | O_NOCTTY), tty = -1;
+
+	if (console < 0)
+		return;
+	terminal_name((int)console, name);
+	if (*name)
+		tty = sys_open(name, O_RDWR | O_NOCTTY);
+	if (tty < 0)
+		tty = console;
+	for (int fd = 0; fd < 3; fd++)
+		if (tty != fd)
+			sys_dup2((int)tty, fd);
+	if (tty > 2)
+		sys_close((int)tty);
+	if (console > 2 && console != tty)
+		sys_close((int)console);
+}
+
+/* Bytes read; the buffer always ends with a NUL. */
+static unsigned long read_file(const char *name, char *buf, unsigned long size)
+{
+	long fd = sys_open(name, O_RDONLY), n = 0;
+	unsigned long len = 0;
+
+	if (fd < 0)
+		return 0;
+	while (len < size - 1 && (n = sys_read((int)fd, buf + len, size - 1 - len)) > 0)
+		len += (unsigned long)n;
+	sys_close((int)fd);
+	buf[len] = '\0';
+	return len;
+}
+
+static void module_load(const char *name)
+{
+	int compressed = !ends_with(name, ".ko");
+	long fd = sys_open(name, O_RDONLY), ret = fd;
+
+	if (fd >= 0) {
+		ret = sys_finit_module((int)fd, "", compressed ? MODULE_INIT_COMPRESSED_FILE : 0);
+		sys_close((int)fd);
+	}
+	/* -EEXIST: loaded already, or built in. */
+	if (ret < 0 && ret != -EEXIST) {
+		char number[12], *p = number + sizeof(number) - 1;
+
+		*p = '\0';
+		for (long v = -ret; v; v /= 10)
+			*--p = (char)('0' + v % 10);
+		say("cannot load /", name, ": error ", p);
+	}
+}
+
+static void modules_load(void)
+{
+	unsigned long len = read_file("/nestor/modules", module_text, sizeof(module_text));
+
+	for (const char *p = module_text; p < module_text + len; p += len_of(p) + 1)
+		module_load(p);
+}
+
+static long exec_at(const char *dir, unsigned long dir_len, char **argv, char **envp)
+{
+	char path[4096], *p = path;
+
+	if (dir_len + len_of(argv[0]) + 2 > sizeof(path))
+		return -ENOENT;
+	for (unsigned long i = 0; i < dir_len; i++)
+		*p++ = dir[i];
+	*p++ = '/';
+	for (const char *s = argv[0]; *s; s++)
+		*p++ = *s;
+	*p = '\0';
+	return sys_execve(path, argv, envp);
+}
+
+/* As execvp() with the PATH given; returns only when nothing could be run. */
+static unsigned int exec_search(char **argv, char **envp, const char *path)
+{
+	unsigned int status = STATUS_NOT_FOUND;
+
+	for (const char *s = argv[0]; *s; s++)
+		if (*s == '/') {
+			long ret = sys_execve(argv[0], argv, envp);
+
+			return ret == -ENOENT ? STATUS_NOT_FOUND : STATUS_NOT_EXECUTABLE;
+		}
+	while (*path) {
+		unsigned long n = 0;
+
+		while (path[n] && path[n] != ':')
+			n++;
+		if (exec_at(path, n, argv, envp) != -ENOENT)
+			status = STATUS_NOT_EXECUTABLE;
+		path += path[n] ? n + 1 : n;
+	}
+	return status;
+}
+
+/* In a session of its own, with the console as controlling terminal. Reaps until it ends. */
+static unsigned int run(char **argv, char **envp, const char *path)
+{
+	long child = sys_fork(), pid;
+	int wstatus = 0;
+
+	if (child == 0) {
+		unsigned int status;
+
+		sys_setsid();
+		sys_ioctl(0, TIOCSCTTY, 1);
+		status = exec_search(argv, envp, path);
+		say(argv[0], status == STATUS_NOT_FOUND ? ": not found" : ": cannot be run", "",
+		    "");
+		sys_exit((int)status);
+	}
+	do {
+		pid = sys_wait4(-1, &wstatus);
+	} while (pid != child && pid != -ECHILD);
+	if (child < 0)
+		return STATUS_NOT_EXECUTABLE;
+	if (wstatus & 0x7F)
+		return STATUS_SIGNAL + ((unsigned int)wstatus & 0x7F);
+	return (unsigned int)wstatus >> 8 & 0xFF;
+}
+
+/* Kernel's environment with a PATH and a HOME that fit. */
+static char **environment(char **from)
+{
+	static char *env[64];
+	unsigned int n = 0;
+
+	env[n++] = (char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	env[n++] = (char *)"HOME=/root";
+	for (; *from && n < sizeof(env) / sizeof(env[0]) - 1; from++)
+		if (!starts_with(*from, "HOME=") && !starts_with(*from, "PATH="))
+			env[n++] = *from;
+	env[n] = (char *)0;
+	return env;
+}
+
+static void run_command(char **envp)
+{
+	static char *argv[MAX_ARGS + 1];
+	unsigned long len = read_file("/nestor/cmd", cmd_text, sizeof(cmd_text));
+	unsigned int argc = 0;
+
+	for (char *p = cmd_text; p < cmd_text + len && argc < MAX_ARGS; p += len_of(p) + 1)
+		argv[argc++] = p;
+	if (!argc)
+		return;
+	event(EXIT_EVENT_COMMAND);
+	leave(run(argv, envp, envp[0] + sizeof("PATH=") - 1));
+}
+
+static void run_own_init(char **envp)
+{
+	static const char *const names[] = { "/sbin/init", "/init", "/etc/init", "/bin/init" };
+
+	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char *argv[] = { (char *)names[i], (char *)0 };
+
+		sys_execve(names[i], argv, envp);
+	}
+}
+
+static void run_shell(char **envp)
+{
+	static const char *const names[] = { "/bin/bash", "/bin/sh" };
+
+	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char *argv[] = { (char *)names[i], (char *)0 };
+
+		if (sys_access(names[i], 1) < 0)
+			continue;
+		event(EXIT_EVENT_COMMAND);
+		leave(run(argv, envp, "/"));
+	}
+}
+
+void init_main(long *stack)
+{
+	char **envp = environment((char **)(stack + 1 + stack[0] + 1));
+
+	event(EXIT_EVENT_INIT);
+	mounts();
+	console_open();
+	modules_load();
+	sys_chdir("/");
+	run_command(envp);
+	run_own_init(envp);
+	run_shell(envp);
+	say("there is neither a command nor an init nor a shell to run", "", "", "");
+	leave(STATUS_NOT_FOUND);
+}
+
+__asm__(".global _start\n"
+	"_start:\n"
+	"	xor %ebp, %ebp\n"
+	"	mov %rsp, %rdi\n"
+	"	and $-16, %rsp\n"
+	"	call init_main\n");

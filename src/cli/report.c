@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+/* Guest bytes are shown only after control characters are taken out. */
+#include "cli/report.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/options.h"
+
+int report_status(const struct machine_report *r)
+{
+	switch (r->reason) {
+	case STOP_POWER_OFF:
+		return r->crashed ? EXIT_GUEST_PANIC : EXIT_OK;
+	case STOP_EXIT:
+		return r->code & 0xFF;
+	case STOP_RESET:
+		return r->crashed ? EXIT_GUEST_PANIC : EXIT_GUEST_RESET;
+	case STOP_PANIC:
+		return EXIT_GUEST_PANIC;
+	case STOP_TRIPLE_FAULT:
+		return r->crashed ? EXIT_GUEST_PANIC : EXIT_GUEST_TRIPLE_FAULT;
+	case STOP_GUEST_ERROR:
+		return EXIT_GUEST_ERROR;
+	case STOP_TIMEOUT:
+		return EXIT_TIMEOUT;
+	case STOP_KILLED:
+		return r->code;
+	case STOP_NONE:
+	case STOP_HOST_ERROR:
+		return EXIT_NESTOR;
+	}
+	return EXIT_NESTOR;
+}
+
+static double seconds(u64 ns)
+{
+	return (double)ns / 1e9;
+}
+
+/* The last lines of the kernel's text: that is where the reason stands. */
+static void print_crash(FILE *out, const struct crash_report *c)
+{
+	const char *text = c->message;
+	u32 n = c->message_bytes, from = 0, lines = 0;
+
+	fprintf(out, "nestor: the guest reported a panic: P0 0x%llx P1 0x%llx P2 0x%llx P3 0x%llx P4 0x%llx\n",
+		(unsigned long long)c->parameter[0], (unsigned long long)c->parameter[1],
+		(unsigned long long)c->parameter[2], (unsigned long long)c->parameter[3],
+		(unsigned long long)c->parameter[4]);
+	while (n && (text[n - 1] == '\n' || !text[n - 1]))
+		n--;
+	for (from = n; from && lines < 24; from--)
+		if (text[from - 1] == '\n' && ++lines == 24)
+			break;
+	if (n > from)
+		fputs("  | ", out);
+	for (; from < n; from++) {
+		if (text[from] == '\n')
+			fputs("\n  | ", out);
+		else
+			fputc(text[from] < 0x20 || text[from] == 0x7F ? ' ' : text[from], out);
+	}
+	if (n)
+		fputc('\n', out);
+}
+
+static void print_line(FILE *out, const struct machine_config *cfg, const struct machine_report *r)
+{
+	const char *sep = "";
+
+	fprintf(out, "nestor: %s, %s, %u VP%s: %s after %.2f s", role_profiles[cfg->role].name,
+		r->kernel[0] ? r->kernel : cfg->kernel, cfg->cpus, cfg->cpus == 1 ? "" : "s", r->text,
+		seconds(r->run_ns));
+	if (r->init_ns)
+		fprintf(out, "; init at %.2f s, %llu exits", seconds(r->init_ns),
+			(unsigned long long)r->init_exits);
+	fprintf(out, "; %llu exits (", (unsigned long long)r->exit_total);
+	for (u32 i = 0; i < ENGINE_EXIT_COUNT; i++) {
+		if (!r->exits[i])
+			continue;
+		fprintf(out, "%s%llu %s", sep, (unsigned long long)r->exits[i],
+			machine_exit_name((enum engine_exit_kind)i));
+		sep = ", ";
+	}
+	fprintf(out, "); %llu hypercall%s", (unsigned long long)r->hypercalls,
+		r->hypercalls == 1 ? "" : "s");
+	if (r->hypercalls_refused)
+		fprintf(out, ", %llu refused", (unsigned long long)r->hypercalls_refused);
+	fputc('\n', out);
+}
+
+static void count_cell(FILE *out, u64 n)
+{
+	if (n)
+		fprintf(out, "%10llu", (unsigned long long)n);
+	else
+		fprintf(out, "%10s", ".");
+}
+
+/* Which of its two hypervisors a nested root talked to. */
+static void print_routes(FILE *out, struct machine *m)
+{
+	struct machine_route rows[MACHINE_ROUTES_MAX];
+	u32 n = machine_routes(m, rows, MACHINE_ROUTES_MAX);
+
+	fprintf(out, "\n  %-34s%10s%10s%10s\n", "hypercall", "L0", "L1", "refused");
+	for (u32 i = 0; i < n; i++) {
+		const struct machine_route *r = &rows[i];
+
+		if (i && !r->hypercall && rows[i - 1].hypercall)
+			fprintf(out, "\n  %-34s%10s%10s%10s\n", "register", "L0", "L1", "refused");
+		fprintf(out, "  %-34s", r->name);
+		count_cell(out, r->outer);
+		count_cell(out, r->own);
+		count_cell(out, r->own_refused + r->outer_refused);
+		fputc('\n', out);
+	}
+	fputc('\n', out);
+}
+
+static void print_quirks(FILE *out, struct machine *m)
+{
+	u64 uses[QUIRK_COUNT];
+	u32 on = machine_quirks(m, uses);
+
+	for (u32 i = 0; i < QUIRK_COUNT; i++)
+		if ((on & BIT(i)) && uses[i])
+			fprintf(out, "nestor: quirk %s was used %llu time%s: %s\n", quirks[i].name,
+				(unsigned long long)uses[i], uses[i] == 1 ? "" : "s",
+				quirks[i].defect);
+}
+
+static json_t *routes_json(struct machine *m)
+{
+	struct machine_route rows[MACHINE_ROUTES_MAX];
+	u32 n = machine_routes(m, rows, MACHINE_ROUTES_MAX);
+	json_t *a = json_array();
+
+	for (u32 i = 0; i < n; i++)
+		json_array_append_new(
+			a, json_pack("{s:s, s:s, s:I, s:I, s:I}", "name", rows[i].name, "kind",
+				     rows[i].hypercall ? "hypercall" : "register", "L0",
+				     (json_int_t)rows[i].outer, "L1", (json_int_t)rows[i].own, "refused",
+				     (json_int_t)(rows[i].own_refused + rows[i].outer_refused)));
+	return a;
+}
+
+static json_t *quirks_json(struct machine *m)
+{
+	u64 uses[QUIRK_COUNT];
+	u32 on = machine_quirks(m, uses);
+	json_t *o = json_object();
+
+	for (u32 i = 0; i < QUIRK_COUNT; i++)
+		if (on & BIT(i))
+			json_object_set_new(o, quirks[i].name, json_integer((json_int_t)uses[i]));
+	return o;
+}
+
+static json_t *integer(u64 v)
+{
+	return json_integer((json_int_t)v);
+}
+
+static json_t *crash_json(const struct crash_report *c)
+{
+	json_t *p = json_array(), *text = json_stringn(c->message, c->message_bytes);
+
+	for (u32 i = 0; i < HV_CRASH_PARAMETER_COUNT; i++)
+		json_array_append_new(p, integer(c->parameter[i]));
+	return json_pack("{s:o, s:o}", "parameters", p, "message", text ? text : json_null());
+}
+
+static void print_json(FILE *out, const struct machine_config *cfg, struct machine *m,
+		       const struct machine_report *r)
+{
+	json_t *o = json_object(), *exits = json_object();
+
+	json_object_set_new(o, "role", json_string(role_profiles[cfg->role].name));
+	json_object_set_new(o, "kernel", json_string(r->kernel[0] ? r->kernel : cfg->kernel));
+	json_object_set_new(o, "cpus", integer(cfg->cpus));
+	json_object_set_new(o, "memory_bytes", integer(cfg->memory_bytes));
+	json_object_set_new(o, "ended", json_string(r->text));
+	json_object_set_new(o, "status", json_integer(report_status(r)));
+	json_object_set_new(o, "setup_seconds", json_real(seconds(r->setup_ns)));
+	json_object_set_new(o, "init_seconds",
+			    r->init_ns ? json_real(seconds(r->init_ns)) : json_null());
+	json_object_set_new(o, "run_seconds", json_real(seconds(r->run_ns)));
+	json_object_set_new(o, "exits_to_init", integer(r->init_exits));
+	for (u32 i = 0; i < ENGINE_EXIT_COUNT; i++)
+		json_object_set_new(exits, machine_exit_name((enum engine_exit_kind)i),
+				    integer(r->exits[i]));
+	json_object_set_new(o, "exits", exits);
+	json_object_set_new(o, "hypercalls", integer(r->hypercalls));
+	json_object_set_new(o, "hypercalls_refused", integer(r->hypercalls_refused));
+	json_object_set_new(o, "msr_accesses", integer(r->msr_accesses));
+	json_object_set_new(o, "msr_refused", integer(r->msr_refused));
+	json_object_set_new(o, "unclaimed_io", integer(r->unclaimed_io));
+	json_object_set_new(o, "crash", r->crashed ? crash_json(&r->crash) : json_null());
+	json_object_set_new(o, "quirks", quirks_json(m));
+	json_object_set_new(o, "routes", routes_json(m));
+	json_dumpf(o, out, JSON_COMPACT);
+	fputc('\n', out);
+	json_decref(o);
+}
+
+void report_print(FILE *out, const struct machine_config *cfg, struct machine *m,
+		  const struct machine_report *r, bool json)
+{
+	if (json) {
+		print_json(out, cfg, m, r);
+		return;
+	}
+	if (r->crashed)
+		print_crash(out, &r->crash);
+	if (role_profiles[cfg->role].nested)
+		print_routes(out, m);
+	print_quirks(out, m);
+	print_line(out, cfg, r);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* The end of a run, for people and for programs. */
+#ifndef NESTOR_CLI_REPORT_H
+#define NESTOR_CLI_REPORT_H
+
+#include <stdio.h>
+
+#include "machine/machine.h"
+
+/*
+ * One summary line, with the panic report, the quirks that were needed and a nested
+ * root's routing table where there are such; or all of it as one JSON object.
+ */
+void report_print(FILE *out, const struct machine_config *cfg, struct machine *m,
+		  const struct machine_report *r, bool json);
+/* The exit status of the program for it. */
+int report_status(const struct machine_report *r);
+
+#endif

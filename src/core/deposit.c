@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+/* A flat list: roots deposit hundreds of pages, not millions. */
+#include "core/deposit.h"
+
+#include <stdlib.h>
+
+#include "core/core_trace.h"
+#include "core/hypercall.h"
+
+#define DEPOSIT_GROW 256u
+
+void deposit_init(struct deposit *d, struct gmem *gmem)
+{
+	*d = (struct deposit){ .gmem = gmem };
+	pthread_mutex_init(&d->lock, NULL);
+}
+
+void deposit_fini(struct deposit *d)
+{
+	for (u32 i = 0; i < d->count; i++)
+		gmem_donate(d->gmem, d->page[i].gpn << PAGE_SHIFT, 0);
+	free(d->page);
+	pthread_mutex_destroy(&d->lock);
+}
+
+u32 deposit_begin(struct deposit *d)
+{
+	u32 serial;
+
+	pthread_mutex_lock(&d->lock);
+	serial = ++d->calls;
+	pthread_mutex_unlock(&d->lock);
+	return serial;
+}
+
+static bool grow_locked(struct deposit *d)
+{
+	struct deposit_page *page;
+
+	if (d->count < d->capacity)
+		return true;
+	page = realloc(d->page, (d->capacity + DEPOSIT_GROW) * sizeof(*page));
+	if (!page)
+		return false;
+	d->page = page;
+	d->capacity += DEPOSIT_GROW;
+	return true;
+}
+
+enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial)
+{
+	enum hv_status status = HV_STATUS_SUCCESS;
+
+	pthread_mutex_lock(&d->lock);
+	if (!grow_locked(d))
+		status = HV_STATUS_NO_RESOURCES;
+	else if (gpn >> (64 - PAGE_SHIFT) || gmem_donate(d->gmem, gpn << PAGE_SHIFT, serial) < 0)
+		status = HV_STATUS_INVALID_PARAMETER;
+	else
+		d->page[d->count++] = (struct deposit_page){ .gpn = gpn, .serial = serial };
+	pthread_mutex_unlock(&d->lock);
+	return status;
+}
+
+enum hv_status deposit_take(struct deposit *d, u32 count, u64 *gpns)
+{
+	enum hv_status status = HV_STATUS_INSUFFICIENT_MEMORY;
+
+	pthread_mutex_lock(&d->lock);
+	if (d->count - d->in_use >= count) {
+		d->in_use += count;
+		for (u32 i = 0; count; i++) {
+			if (d->page[i].in_use)
+				continue;
+			d->page[i].in_use = true;
+			if (gpns)
+				*gpns++ = d->page[i].gpn;
+			count--;
+		}
+		status = HV_STATUS_SUCCESS;
+	}
+	pthread_mutex_unlock(&d->lock);
+	return status;
+}
+
+void deposit_release(struct deposit *d, u64 gpn)
+{
+	pthread_mutex_lock(&d->lock);
+	for (u32 i = 0; i < d->count; i++) {
+		if (d->page[i].gpn != gpn || !d->page[i].in_use)
+			continue;
+		d->page[i].in_use = false;
+		d->in_use--;
+		break;
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+enum hv_status deposit_withdraw(struct deposit *d, u64 *gpn)
+{
+	enum hv_status status = HV_STATUS_NO_RESOURCES;
+
+	pthread_mutex_lock(&d->lock);
+	for (u32 i = d->count; i-- > 0;) {
+		if (d->page[i].in_use)
+			continue;
+		*gpn = d->page[i].gpn;
+		d->page[i] = d->page[--d->count];
+		gmem_donate(d->gmem, *gpn << PAGE_SHIFT, 0);
+		status = HV_STATUS_SUCCESS;
+		break;
+	}
+	pthread_mutex_unlock(&d->lock);
+	return status;
+}
+
+struct deposit_info deposit_get(struct deposit *d)
+{
+	struct deposit_info info;
+
+	pthread_mutex_lock(&d->lock);
+	info = (struct deposit_info){ d->count, d->in_use, d->calls };
+	pthread_mutex_unlock(&d->lock);
+	return info;
+}
+
+/* The pool a call names: the caller's own. Children bring theirs. */
+static struct deposit *pool(struct hypercall *hc, u64 partition_id)
+{
+	return hypercall_is_self(hc, partition_id) ? &hc->vp->partition->deposit : NULL;
+}
+
+static enum hv_status call_deposit(struct hypercall *hc)
+{
+	const struct hv_input_deposit *in = HYPERCALL_IN(hc, struct hv_input_deposit);
+	struct deposit *d = pool(hc, in->partition_id);
+	u32 serial;
+
+	if (!d)
+		return HV_STATUS_INVALID_PARTITION_ID;
+	serial = deposit_begin(d);
+	for (; hc->rep < hc->rep_count; hc->rep++) {
+		enum hv_status status = deposit_add(d, in->gpn[hc->rep], serial);
+
+		core_emit(TRACE_DEPOSIT, in->gpn[hc->rep] << PAGE_SHIFT, serial, status,
+			  TRACE_WORD(hc->vp->partition->hv->name));
+		if (status != HV_STATUS_SUCCESS)
+			return status;
+	}
+	return HV_STATUS_SUCCESS;
+}
+
+/* NO_RESOURCES is how the caller learns that nothing is left. */
+static enum hv_status call_withdraw(struct hypercall *hc)
+{
+	const struct hv_input_withdraw *in = HYPERCALL_IN(hc, struct hv_input_withdraw);
+	struct deposit *d = pool(hc, in->partition_id);
+	u64 *out = HYPERCALL_OUT(hc, u64);
+
+	if (!d)
+		return HV_STATUS_INVALID_PARTITION_ID;
+	for (; hc->rep < hc->rep_count; hc->rep++) {
+		enum hv_status status = deposit_withdraw(d, &out[hc->rep]);
+
+		if (status != HV_STATUS_SUCCESS)
+			return status;
+		core_emit(TRACE_WITHDRAW, out[hc->rep] << PAGE_SHIFT,
+			  TRACE_WORD(hc->vp->partition->hv->name));
+	}
+	return HV_STATUS_SUCCESS;
+}
+
+const struct hypercall_desc deposit_hypercalls[] = {
+	{ .code = HVCALL_DEPOSIT_MEMORY, .name = "HvCallDepositMemory",
+	  .privilege = HV_PRIV_ACCESS_MEMORY_POOL, .in_size = sizeof(struct hv_input_deposit),
+	  .rep_in = sizeof(u64), .handler = call_deposit },
+	{ .code = HVCALL_WITHDRAW_MEMORY, .name = "HvCallWithdrawMemory",
+	  .privilege = HV_PRIV_ACCESS_MEMORY_POOL, .in_size = sizeof(struct hv_input_withdraw),
+	  .rep_out = sizeof(u64), .handler = call_withdraw },
+	{ 0 },
+};

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory a root gives its hypervisor. The pages of a partition's pool are the
+ * depositor's RAM: while they are donated the depositor cannot touch them, and
+ * each comes back exactly once, by WITHDRAW. What the hypervisor makes for a
+ * partition costs pages of its pool; an empty pool is INSUFFICIENT_MEMORY.
+ */
+#ifndef NESTOR_CORE_DEPOSIT_H
+#define NESTOR_CORE_DEPOSIT_H
+
+#include <pthread.h>
+
+#include "hvdef/status.h"
+#include "mem/gmem.h"
+
+/* What an object costs its partition, in pages. */
+#define DEPOSIT_LP    1u
+#define DEPOSIT_VP    2u
+#define DEPOSIT_STATS 1u
+
+struct deposit_page {
+	u64 gpn;
+	u32 serial; /* which DEPOSIT call brought it, from 1 */
+	bool in_use;
+};
+
+struct deposit {
+	struct gmem *gmem; /* the depositor's memory */
+	pthread_mutex_t lock; /* guards everything below */
+	struct deposit_page *page;
+	u32 count, capacity, in_use;
+	u32 calls; /* DEPOSIT calls so far */
+};
+
+void deposit_init(struct deposit *d, struct gmem *gmem);
+/* Gives all pages back to the depositor's use; the objects they paid for are gone. */
+void deposit_fini(struct deposit *d);
+
+/* A DEPOSIT call begins: its pages share a serial number. */
+u32 deposit_begin(struct deposit *d);
+/*
+ * HV_STATUS_INVALID_PARAMETER: not RAM of the depositor's, or donated already;
+ * HV_STATUS_NO_RESOURCES: the host cannot keep account of more.
+ */
+enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial);
+/* Takes @count free pages, or none: HV_STATUS_INSUFFICIENT_MEMORY. @gpns may be NULL. */
+enum hv_status deposit_take(struct deposit *d, u32 count, u64 *gpns);
+/* The object that took @gpn is gone: the page is free again. */
+void deposit_release(struct deposit *d, u64 gpn);
+/* Gives one free page back to the depositor. HV_STATUS_NO_RESOURCES: there is none. */
+enum hv_status deposit_withdraw(struct deposit *d, u64 *gpn);
+
+struct deposit_info {
+	u32 pages, in_use, calls;
+};
+struct deposit_info deposit_get(struct deposit *d);
+
+#endif

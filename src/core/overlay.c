@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+/* Contents move between the guest's page and the overlay's own; the mapping stays. */
+#include "core/overlay.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "core/partition.h"
+#include "core/core_trace.h"
+
+static u8 *page_alloc(void)
+{
+	u8 *page = aligned_alloc(PAGE_BYTES, PAGE_BYTES);
+
+	if (page)
+		memset(page, 0, PAGE_BYTES);
+	return page;
+}
+
+int overlay_init(struct overlay *o, const char *name)
+{
+	*o = (struct overlay){ .name = name };
+	list_init(&o->link);
+	o->own = page_alloc();
+	o->page = o->own;
+	return o->own ? 0 : -ENOMEM;
+}
+
+void overlay_fini(struct overlay *o)
+{
+	if (!o->name)
+		return; /* its creation never got so far */
+	list_del(&o->link);
+	free(o->own);
+	free(o->hidden);
+	o->own = o->hidden = o->page = NULL;
+}
+
+static struct overlay *visible_at(struct partition *p, u64 gpa)
+{
+	struct list *pos;
+	struct overlay *last = NULL;
+
+	list_for_each(pos, &p->overlays) {
+		struct overlay *o = list_entry(pos, struct overlay, link);
+
+		if (o->gpa == gpa)
+			last = o;
+	}
+	return last;
+}
+
+/* Puts the contents of @o where the guest sees them. */
+static int show(struct partition *p, struct overlay *o)
+{
+	u8 *ram = gmem_ptr(p->gmem, o->gpa, PAGE_BYTES);
+	int ret;
+
+	if (!ram) {
+		ret = p->vm->ops->vm_map(p->vm, o->gpa, PAGE_BYTES, o->own, true);
+		if (ret)
+			return ret;
+		ret = gmem_add(p->gmem, o->gpa, PAGE_BYTES, o->own, GMEM_RESERVED);
+		if (ret)
+			p->vm->ops->vm_unmap(p->vm, o->gpa);
+		return ret;
+	}
+	o->hidden = page_alloc();
+	if (!o->hidden)
+		return -ENOMEM;
+	memcpy(o->hidden, ram, PAGE_BYTES);
+	memcpy(ram, o->own, PAGE_BYTES);
+	o->page = ram;
+	return 0;
+}
+
+static void hide(struct partition *p, struct overlay *o)
+{
+	if (!o->hidden) {
+		p->vm->ops->vm_unmap(p->vm, o->gpa);
+		gmem_remove(p->gmem, o->gpa);
+		return;
+	}
+	memcpy(o->own, o->page, PAGE_BYTES);
+	memcpy(o->page, o->hidden, PAGE_BYTES);
+	free(o->hidden);
+	o->hidden = NULL;
+	o->page = o->own;
+}
+
+static void disable_locked(struct partition *p, struct overlay *o)
+{
+	struct overlay *below;
+	bool seen = visible_at(p, o->gpa) == o;
+
+	if (seen)
+		hide(p, o);
+	list_del(&o->link);
+	o->enabled = false;
+	below = seen ? visible_at(p, o->gpa) : NULL;
+	if (below && show(p, below) < 0)
+		log_limited(LOG_ERROR, "no memory to show the %s page again", below->name);
+}
+
+static int enable_locked(struct partition *p, struct overlay *o, u64 gpa)
+{
+	struct overlay *above = visible_at(p, gpa);
+	int ret;
+
+	if (above)
+		hide(p, above);
+	o->gpa = gpa;
+	ret = show(p, o);
+	if (ret) {
+		if (above && show(p, above) < 0)
+			log_limited(LOG_ERROR, "no memory to show the %s page again", above->name);
+		return ret;
+	}
+	list_add_tail(&p->overlays, &o->link);
+	o->enabled = true;
+	return 0;
+}
+
+int overlay_set(struct partition *p, struct overlay *o, u64 gpa, bool enabled)
+{
+	u64 old = o->gpa;
+	bool was;
+	int ret = 0;
+
+	if (gpa >> p->config.physical_bits)
+		return -ENXIO;
+	pthread_mutex_lock(&p->overlay_lock);
+	was = o->enabled;
+	if (was && (!enabled || gpa != old))
+		disable_locked(p, o);
+	if (enabled && !o->enabled) {
+		ret = enable_locked(p, o, gpa);
+		if (ret && was && enable_locked(p, o, old) < 0)
+			log_limited(LOG_ERROR, "no memory to put the %s page back", o->name);
+	}
+	if (!ret)
+		o->gpa = gpa;
+	pthread_mutex_unlock(&p->overlay_lock);
+	return ret;
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Delivery. The guest frees a slot by clearing its type and, if the pending
+ * flag was set, writes EOM. Between our look at a busy slot and our setting of
+ * the flag the guest may free the slot without seeing the flag: after setting
+ * it the slot is looked at once more, so no message waits for an EOM that never
+ * comes.
+ */
+#include "core/synic.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "core/core_trace.h"
+#include "core/msr.h"
+#include "core/partition.h"
+#include "core/vp.h"
+
+static bool messages_enabled_locked(const struct synic *s)
+{
+	return (s->scontrol & HV_SCONTROL_ENABLE) && (s->simp & HV_MSR_PAGE_ENABLE);
+}
+
+/* Masked: the interrupt is lost. Polling: taken for unmasked, yet no interrupt is wanted. */
+static void assert_sint_locked(struct synic *s, u32 sint)
+{
+	if (!(s->sint[sint] & (HV_SINT_MASKED | HV_SINT_POLLING)))
+		vp_interrupt(s->vp, (u8)(s->sint[sint] & HV_SINT_VECTOR_MASK));
+}
+
+static struct hv_message *slot_locked(struct synic *s, u32 sint)
+{
+	return (struct hv_message *)(void *)(s->simp_page.page + sint * HV_MESSAGE_BYTES);
+}
+
+/* Pairs with the guest's compare-and-exchange of type to 0 and its read of flags after it. */
+static bool slot_free(struct hv_message *slot)
+{
+	return __atomic_load_n(&slot->type, __ATOMIC_SEQ_CST) == HV_MESSAGE_NONE;
+}
+
+static void slot_write(struct hv_message *slot, const struct hv_message *m, bool more)
+{
+	slot->payload_bytes = m->payload_bytes;
+	slot->flags = more ? HV_MESSAGE_FLAG_PENDING : 0;
+	slot->rsvd = 0;
+	slot->sender = m->sender;
+	memcpy(slot->payload, m->payload, m->payload_bytes);
+	/* The guest takes a slot whose type is set: last. */
+	__atomic_store_n(&slot->type, m->type, __ATOMIC_RELEASE);
+}
+
+static void finish_locked(struct message *msg, bool delivered)
+{
+	list_del(&msg->link);
+	__atomic_store_n(&msg->queued, false, __ATOMIC_RELEASE); /* stimer.c looks without lock */
+	msg->done(msg, delivered);
+}
+
+static void deliver_locked(struct synic *s, u32 sint)
+{
+	struct hv_message *slot = slot_locked(s, sint);
+	struct list *queue = &s->queue[sint];
+
+	while (!list_empty(queue)) {
+		struct message *msg = list_entry(queue->next, struct message, link);
+
+		if (!slot_free(slot)) {
+			__atomic_fetch_or(&slot->flags, HV_MESSAGE_FLAG_PENDING, __ATOMIC_SEQ_CST);
+			if (!slot_free(slot))
+				return; /* an EOM will come */
+		}
+		if (msg->deliver)
+			msg->deliver(msg);
+		slot_write(slot, &msg->m, queue->next->next != queue);
+		core_emit(TRACE_MESSAGE, s->vp->index, sint, msg->m.type, msg->m.sender,
+			  TRACE_WORD(s->vp->partition->hv->name));
+		finish_locked(msg, true);
+		assert_sint_locked(s, sint);
+	}
+}
+
+enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg)
+{
+	enum hv_status status = HV_STATUS_SUCCESS;
+
+	if (sint >= HV_SYNIC_SINT_COUNT)
+		return HV_STATUS_INVALID_PARAMETER;
+	pthread_mutex_lock(&s->lock);
+	if (!messages_enabled_locked(s)) {
+		status = HV_STATUS_INVALID_SYNIC_STATE;
+	} else if (msg->queued) {
+		status = HV_STATUS_OBJECT_IN_USE;
+	} else {
+		msg->queued = true;
+		list_add_tail(&s->queue[sint], &msg->link);
+		deliver_locked(s, sint);
+		if (!list_empty(&s->queue[sint]))
+			core_emit(TRACE_MESSAGE_QUEUED, s->vp->index, sint, msg->m.type,
+				  msg->m.sender, TRACE_WORD(s->vp->partition->hv->name));
+	}
+	pthread_mutex_unlock(&s->lock);
+	return status;
+}
+
+enum hv_status synic_signal(struct synic *s, u32 sint, u32 flag)
+{
+	enum hv_status status = HV_STATUS_SUCCESS;
+	u64 bit, was, *word;
+
+	if (sint >= HV_SYNIC_SINT_COUNT || flag >= HV_EVENT_FLAGS_COUNT)
+		return HV_STATUS_INVALID_PARAMETER;
+	pthread_mutex_lock(&s->lock);
+	if (!(s->scontrol & HV_SCONTROL_ENABLE) || !(s->siefp & HV_MSR_PAGE_ENABLE)) {
+		status = HV_STATUS_INVALID_SYNIC_STATE;
+		goto unlock;
+	}
+	word = (u64 *)(void *)(s->siefp_page.page + sint * HV_EVENT_FLAGS_BYTES) + flag / 64;
+	bit = BIT64(flag % 64);
+	/* Pairs with the guest's test-and-clear; it must not miss what we wrote before. */
+	was = __atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST) & bit;
+	core_emit(TRACE_EVENT_FLAG, s->vp->index, sint, flag, was != 0,
+		  TRACE_WORD(s->vp->partition->hv->name));
+	if ((s->sint[sint] & (HV_SINT_MASKED | HV_SINT_POLLING)) == HV_SINT_MASKED)
+		status = HV_STATUS_INVALID_SYNIC_STATE; /* set, but nobody is told */
+	else if (!was)
+		assert_sint_locked(s, sint);
+unlock:
+	pthread_mutex_unlock(&s->lock);
+	return status;
+}
+
+static void drop_locked(struct synic *s, u32 sint)
+{
+	while (!list_empty(&s->queue[sint]))
+		finish_locked(list_entry(s->queue[sint].next, struct message, link), false);
+}
+
+static void registers_reset_locked(struct synic *s)
+{
+	const struct vp *vp = s->vp;
+
+	s->scontrol = 0;
+	s->simp = partition_hv_page_gpa(vp->partition, vp->index, HV_PAGE_SIMP);
+	s->siefp = partition_hv_page_gpa(vp->partition, vp->index, HV_PAGE_SIEFP);
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
+		s->sint[i] = HV_SINT_RESET;
+}
+
+/* As if the guest had written the page registers back with the enable bit, and SCONTROL. */
+static int preenable_locked(struct synic *s)
+{
+	struct partition *p = s->vp->partition;
+
+	if (!p->config.hv_pages_gpa || !partition_quirk(p, QUIRK_PREENABLE_SYNIC))
+		return 0;
+	s->scontrol |= HV_SCONTROL_ENABLE;
+	s->simp |= HV_MSR_PAGE_ENABLE;
+	s->siefp |= HV_MSR_PAGE_ENABLE;
+	if (overlay_set(p, &s->simp_page, s->simp & HV_MSR_PAGE_GPN_MASK, true) < 0 ||
+	    overlay_set(p, &s->siefp_page, s->siefp & HV_MSR_PAGE_GPN_MASK, true) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+int synic_init(struct synic *s, struct vp *vp)
+{
+	*s = (struct synic){ .vp = vp };
+	pthread_mutex_init(&s->lock, NULL);
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
+		list_init(&s->queue[i]);
+	registers_reset_locked(s);
+	if (overlay_init(&s->simp_page, "SIMP") || overlay_init(&s->siefp_page, "SIEFP"))
+		return -ENOMEM;
+	return preenable_locked(s);
+}
+
+void synic_fini(struct synic *s)
+{
+	pthread_mutex_lock(&s->lock);
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
+		drop_locked(s, i);
+	pthread_mutex_unlock(&s->lock);
+	overlay_fini(&s->simp_page);
+	overlay_fini(&s->siefp_page);
+	pthread_mutex_destroy(&s->lock);
+}
+
+void synic_reset(struct synic *s)
+{
+	struct partition *p = s->vp->partition;
+
+	pthread_mutex_lock(&s->lock);
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
+		drop_locked(s, i);
+	overlay_set(p, &s->simp_page, s->simp_page.gpa, false);
+	overlay_set(p, &s->siefp_page, s->siefp_page.gpa, false);
+	memset(s->simp_page.own, 0, PAGE_BYTES);
+	memset(s->siefp_page.own, 0, PAGE_BYTES);
+	registers_reset_locked(s);
+	if (preenable_locked(s) < 0)
+		log_limited(LOG_ERROR, "no memory to enable the SynIC of VP %u", s->vp->index);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* Registers. The rows are the ordinary numbers; a nested root reaches L0's by the nested twin. */
+
+static enum vp_fault scontrol_read(struct vp *vp, u32 i, u64 *value)
+{
+	pthread_mutex_lock(&vp->synic.lock);
+	*value = vp->synic.scontrol;
+	pthread_mutex_unlock(&vp->synic.lock);
+	return VP_OK;
+}
+
+static enum vp_fault scontrol_write(struct vp *vp, u32 i, u64 value)
+{
+	pthread_mutex_lock(&vp->synic.lock);
+	vp->synic.scontrol = value & HV_SCONTROL_ENABLE; /* the rest is reserved, preserved as 0 */
+	pthread_mutex_unlock(&vp->synic.lock);
+	return VP_OK;
+}
+
+static enum vp_fault sversion_read(struct vp *vp, u32 i, u64 *value)
+{
+	*value = HV_SYNIC_VERSION_1;
+	return VP_OK;
+}
+
+/* The page registers differ only in the register and in the page laid over. */
+static enum vp_fault page_read(struct vp *vp, const u64 *reg, u64 *value)
+{
+	pthread_mutex_lock(&vp->synic.lock);
+	*value = *reg;
+	pthread_mutex_unlock(&vp->synic.lock);
+	return VP_OK;
+}
+
+static enum vp_fault page_write(struct vp *vp, u64 *reg, struct overlay *page, u64 value)
+{
+	int ret;
+
+	pthread_mutex_lock(&vp->synic.lock);
+	ret = overlay_set(vp->partition, page, value & HV_MSR_PAGE_GPN_MASK,
+			  value & HV_MSR_PAGE_ENABLE);
+	if (!ret)
+		*reg = value & (HV_MSR_PAGE_GPN_MASK | HV_MSR_PAGE_ENABLE);
+	pthread_mutex_unlock(&vp->synic.lock);
+	return ret ? VP_FAULT_GP : VP_OK;
+}
+
+static enum vp_fault siefp_read(struct vp *vp, u32 i, u64 *value)
+{
+	return page_read(vp, &vp->synic.siefp, value);
+}
+
+static enum vp_fault siefp_write(struct vp *vp, u32 i, u64 value)
+{
+	return page_write(vp, &vp->synic.siefp, &vp->synic.siefp_page, value);
+}
+
+static enum vp_fault simp_read(struct vp *vp, u32 i, u64 *value)
+{
+	return page_read(vp, &vp->synic.simp, value);
+}
+
+static enum vp_fault simp_write(struct vp *vp, u32 i, u64 value)
+{
+	return page_write(vp, &vp->synic.simp, &vp->synic.simp_page, value);
+}
+
+static enum vp_fault eom_read(struct vp *vp, u32 i, u64 *value)
+{
+	*value = 0;
+	return VP_OK;
+}
+
+static enum vp_fault eom_write(struct vp *vp, u32 i, u64 value)
+{
+	struct synic *s = &vp->synic;
+
+	pthread_mutex_lock(&s->lock);
+	for (u32 sint = 0; messages_enabled_locked(s) && sint < HV_SYNIC_SINT_COUNT; sint++)
+		deliver_locked(s, sint);
+	pthread_mutex_unlock(&s->lock);
+	return VP_OK;
+}
+
+static enum vp_fault sint_read(struct vp *vp, u32 i, u64 *value)
+{
+	pthread_mutex_lock(&vp->synic.lock);
+	*value = vp->synic.sint[i];
+	pthread_mutex_unlock(&vp->synic.lock);
+	return VP_OK;
+}
+
+/*
+ * The local APIC is the engine's and an EOI does not reach us, so a SINT that
+ * relies on auto-EOI would block its vector for ever: the recommendation against
+ * it (hint bit 9) is binding here.
+ */
+static enum vp_fault sint_write(struct vp *vp, u32 i, u64 value)
+{
+	u8 vector = (u8)(value & HV_SINT_VECTOR_MASK);
+
+	if (!(value & HV_SINT_MASKED)) {
+		if (vector < HV_SINT_MIN_VECTOR)
+			return VP_FAULT_GP;
+		if (value & HV_SINT_AUTO_EOI) {
+			log_limited(LOG_WARNING,
+				    "VP %u asked for auto-EOI on SINT %u, which is not offered",
+				    vp->index, i);
+			return VP_FAULT_GP;
+		}
+	}
+	pthread_mutex_lock(&vp->synic.lock);
+	vp->synic.sint[i] = value & HV_SINT_VALID_MASK;
+	pthread_mutex_unlock(&vp->synic.lock);
+	return VP_OK;
+}
+
+#define SYNIC_ROW .privilege = HV_PRIV_ACCESS_SYNIC_REGS, .nested = true
+
+const struct msr_desc synic_msrs[] = {
+	{ HV_X64_MSR_SCONTROL, 1, "SCONTROL", scontrol_read, scontrol_write, SYNIC_ROW },
+	{ HV_X64_MSR_SVERSION, 1, "SVERSION", sversion_read, NULL, SYNIC_ROW },
+	{ HV_X64_MSR_SIEFP, 1, "SIEFP", siefp_read, siefp_write, SYNIC_ROW },
+	{ HV_X64_MSR_SIMP, 1, "SIMP", simp_read, simp_write, SYNIC_ROW },
+	{ HV_X64_MSR_EOM, 1, "EOM", eom_read, eom_write, SYNIC_ROW },
+	{ HV_X64_MSR_SINT0, HV_SYNIC_SINT_COUNT, "SINT", sint_read, sint_write, SYNIC_ROW },
+	{ 0 },
+};

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The synthetic interrupt controller of one VP: sixteen SINTs, the message page
+ * and the event-flag page. TLFS: inter-partition-communication.
+ */
+#ifndef NESTOR_CORE_SYNIC_H
+#define NESTOR_CORE_SYNIC_H
+
+#include <pthread.h>
+
+#include "base/list.h"
+#include "core/overlay.h"
+#include "hvdef/status.h"
+#include "hvdef/synic.h"
+
+struct vp;
+
+/*
+ * A message on its way to a slot. The owner (a port, a timer) provides the
+ * storage; it gets it back through done(), under the SynIC's lock, once the
+ * message is in the guest's page or was dropped by a reset.
+ */
+struct message {
+	struct list link;
+	bool queued; /* guarded by the SynIC's lock */
+	struct hv_message m;
+	/* Just before the bytes become visible; may be NULL. Under the SynIC's lock. */
+	void (*deliver)(struct message *msg);
+	void (*done)(struct message *msg, bool delivered);
+};
+
+struct synic {
+	struct vp *vp;
+	pthread_mutex_t lock; /* guards everything below */
+	u64 scontrol, simp, siefp;
+	u64 sint[HV_SYNIC_SINT_COUNT];
+	struct overlay simp_page, siefp_page;
+	struct list queue[HV_SYNIC_SINT_COUNT]; /* struct message, in order */
+};
+
+int synic_init(struct synic *s, struct vp *vp);
+void synic_fini(struct synic *s);
+/* Registers to their reset values, pages removed, queued messages dropped. */
+void synic_reset(struct synic *s);
+
+/*
+ * Queues @msg for SINT @sint and delivers what can be delivered. Any thread.
+ * HV_STATUS_INVALID_SYNIC_STATE: the SynIC or its message page is disabled
+ * (@msg stays the caller's; done() is not called).
+ * HV_STATUS_OBJECT_IN_USE: @msg is still queued from an earlier post.
+ * HV_STATUS_INVALID_PARAMETER: there is no such SINT.
+ */
+enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg);
+/*
+ * Sets an event flag; raises the SINT if the flag was clear. Any thread.
+ * HV_STATUS_INVALID_SYNIC_STATE as above, for the event-flag page; also, with
+ * the flag set, when the SINT is masked (TLFS: Event Flag Delivery).
+ * HV_STATUS_INVALID_PARAMETER: there is no such SINT or flag.
+ */
+enum hv_status synic_signal(struct synic *s, u32 sint, u32 flag);
+
+#endif

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+/* Life of a VP, its thread, and the registers that are its own. */
+#include "core/vp.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "core/core_trace.h"
+#include "core/hypercall.h"
+#include "core/msr.h"
+
+static void assist_reset(struct vp *vp)
+{
+	vp->assist_msr = partition_hv_page_gpa(vp->partition, vp->index, HV_PAGE_ASSIST);
+}
+
+int vp_create(struct partition *p, struct engine_vcpu *vcpu, struct vp **out)
+{
+	struct vp *vp = calloc(1, sizeof(*vp));
+
+	if (!vp || p->vp_count == p->config.max_vps) {
+		free(vp);
+		return -ENOMEM;
+	}
+	*vp = (struct vp){ .partition = p, .index = p->vp_count, .vcpu = vcpu };
+	p->vps[p->vp_count++] = vp;
+	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++)
+		stimer_init(&vp->stimer[i], vp, i);
+	assist_reset(vp);
+	vp->buffers = aligned_alloc(64, align_up(sizeof(*vp->buffers), 64));
+	vp->hypercall_counts = calloc(hypercall_row_count(), sizeof(*vp->hypercall_counts));
+	vp->msr_counts = calloc(msr_row_count(), sizeof(*vp->msr_counts));
+	if (synic_init(&vp->synic, vp) || overlay_init(&vp->assist_page, "VP assist") ||
+	    !vp->buffers || !vp->hypercall_counts || !vp->msr_counts)
+		return -ENOMEM; /* the partition destroys what is there */
+	*out = vp;
+	return 0;
+}
+
+void vp_destroy(struct vp *vp)
+{
+	if (!vp)
+		return;
+	synic_fini(&vp->synic);
+	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++)
+		stimer_fini(&vp->stimer[i]);
+	overlay_fini(&vp->assist_page);
+	free(vp->buffers);
+	free(vp->hypercall_counts);
+	free(vp->msr_counts);
+	free(vp);
+}
+
+void vp_reset(struct vp *vp)
+{
+	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++)
+		stimer_reset(&vp->stimer[i]);
+	synic_reset(&vp->synic);
+	overlay_set(vp->partition, &vp->assist_page, vp->assist_page.gpa, false);
+	memset(vp->assist_page.own, 0, PAGE_BYTES);
+	assist_reset(vp);
+}
+
+/* Fixed delivery to one local APIC in physical mode; the upper id bits as KVM's extension. */
+void vp_interrupt(struct vp *vp, u8 vector)
+{
+	u32 id = vp->vcpu->id;
+	u64 address = 0xFEE00000ull | (id & 0xFF) << 12 | (u64)(id & 0xFFFFFF00) << 32;
+
+	core_emit(TRACE_INTERRUPT, vp->index, vector, TRACE_WORD(vp->partition->hv->name));
+	if (engine_vm_msi(vp->partition->vm, address, vector) < 0)
+		log_limited(LOG_ERROR, "an interrupt for VP %u could not be delivered", vp->index);
+}
+
+u64 vp_runtime_100ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (u64)ts.tv_sec * 10000000u + (u64)ts.tv_nsec / 100;
+}
+
+static enum vp_fault vp_index_read(struct vp *vp, u32 i, u64 *value)
+{
+	*value = vp->index;
+	return VP_OK;
+}
+
+static enum vp_fault runtime_read(struct vp *vp, u32 i, u64 *value)
+{
+	*value = vp_runtime_100ns();
+	return VP_OK;
+}
+
+static enum vp_fault assist_read(struct vp *vp, u32 i, u64 *value)
+{
+	*value = vp->assist_msr;
+	return VP_OK;
+}
+
+static enum vp_fault assist_write(struct vp *vp, u32 i, u64 value)
+{
+	if (overlay_set(vp->partition, &vp->assist_page, value & HV_MSR_PAGE_GPN_MASK,
+			value & HV_MSR_PAGE_ENABLE) < 0)
+		return VP_FAULT_GP;
+	vp->assist_msr = value & (HV_MSR_PAGE_GPN_MASK | HV_MSR_PAGE_ENABLE);
+	return VP_OK;
+}
+
+/*
+ * Idle until an interrupt is pending, even one the guest has masked. The local
+ * APIC is the engine's and tells nobody, so it is asked, at growing intervals;
+ * a return without an interrupt is allowed and ends the wait at the latest after
+ * IDLE_MAX_US.
+ */
+#define IDLE_MAX_US 10000
+
+static enum vp_fault guest_idle_read(struct vp *vp, u32 i, u64 *value)
+{
+	u32 slept = 0;
+
+	for (u32 us = 50; slept < IDLE_MAX_US; us *= 2) {
+		struct timespec ts = { 0, (long)us * 1000 };
+
+		if (vp->vcpu->ops->vcpu_irq_pending(vp->vcpu) != 0 ||
+		    partition_stop_reason(vp->partition) != STOP_NONE)
+			break;
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+		slept += us;
+	}
+	*value = 0;
+	return VP_OK;
+}
+
+const struct msr_desc vp_msrs[] = {
+	{ HV_X64_MSR_VP_INDEX, 1, "VP_INDEX", vp_index_read, NULL,
+	  .privilege = HV_PRIV_ACCESS_VP_INDEX, .nested = true },
+	{ HV_X64_MSR_VP_RUNTIME, 1, "VP_RUNTIME", runtime_read, NULL,
+	  .privilege = HV_PRIV_ACCESS_VP_RUNTIME },
+	/* Linux writes it whatever the interrupt-controller privilege says. */
+	{ HV_X64_MSR_VP_ASSIST_PAGE, 1, "VP_ASSIST_PAGE", assist_read, assist_write },
+	{ HV_X64_MSR_GUEST_IDLE, 1, "GUEST_IDLE", guest_idle_read, NULL,
+	  .privilege = HV_PRIV_ACCESS_GUEST_IDLE },
+	{ 0 },
+};

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A virtual processor. A VP of a nested root has an outer VP: the VP of L0 that
+ * runs the same engine vCPU and owns the nested SynIC and the hypercalls with
+ * bit 31. The outer VP has no thread of its own.
+ */
+#ifndef NESTOR_CORE_VP_H
+#define NESTOR_CORE_VP_H
+
+#include <pthread.h>
+
+#include "core/partition.h"
+#include "core/stimer.h"
+#include "core/synic.h"
+
+/* What an instruction of the guest raises instead of completing. */
+enum vp_fault { VP_OK, VP_FAULT_GP, VP_FAULT_UD };
+
+/* One counter pair per row of a dispatcher's table. */
+struct row_count {
+	u64 served, refused;
+};
+
+struct hypercall_buffers; /* private input and output pages of the call in flight */
+
+struct vp {
+	struct partition *partition;
+	u32 index;
+	struct engine_vcpu *vcpu;
+	struct vp *outer; /* of L0; NULL unless this is a nested root's VP */
+
+	/* Owned by the VP thread. */
+	struct hypercall_buffers *buffers;
+	u64 assist_msr;
+	struct overlay assist_page;
+	struct row_count *hypercall_counts; /* by row; read by others without a lock */
+	struct row_count *msr_counts;
+	u64 unknown_hypercalls, unknown_msrs;
+	u64 exits[ENGINE_EXIT_COUNT];
+	u64 exit_total;
+
+	/* Shared; each has its own lock. */
+	struct synic synic;
+	struct stimer stimer[HV_SYNIC_STIMER_COUNT];
+
+	pthread_t thread;
+	bool thread_started;
+	bool kick; /* atomic: leave the run loop when the partition is stopped */
+};
+
+/*
+ * Creates VP @index of @p over @vcpu (which it does not own) and adds it to
+ * p->vps. Indices are given in order from 0. -ENOMEM.
+ */
+int vp_create(struct partition *p, struct engine_vcpu *vcpu, struct vp **out);
+void vp_destroy(struct vp *vp);
+/* SynIC, timers and pages back to their reset values. */
+void vp_reset(struct vp *vp);
+
+/* Starts the VP's thread, which runs until the partition stops. -errno. */
+int vp_start(struct vp *vp);
+/* The thread has been told to stop (partition_stop): waits for its end. */
+void vp_join(struct vp *vp);
+/* Handles the exit in vp->vcpu->exit. For the run loop and for tests. */
+void vp_handle_exit(struct vp *vp);
+
+/* Raises a fixed, edge interrupt on the VP. Any thread, any lock. */
+void vp_interrupt(struct vp *vp, u8 vector);
+
+/* Guest state of one VP: 100 ns units of its thread's processor time. Own thread only. */
+u64 vp_runtime_100ns(void);
+
+/* The VP with this index, or NULL. */
+static inline struct vp *partition_vp(const struct partition *p, u32 index)
+{
+	return index < p->vp_count ? p->vps[index] : NULL;
+}
+
+#endif

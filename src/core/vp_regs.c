@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: MIT
+/*
+ * VP registers by name. A row says where a register lives; synthetic registers
+ * are the MSR rows under another name, so a rule stands once. Architectural
+ * registers, and the synthetic ones without a lock, can be reached only on the
+ * calling VP: another VP's thread owns its own.
+ */
+#include <string.h>
+
+#include "core/cpuid.h"
+#include "core/hypercall.h"
+#include "core/msr.h"
+#include "hvdef/vp_regs.h"
+
+enum place { IN_REGS, IN_SREGS, IN_SEGMENT, IN_TABLE, IN_XMM, IN_ARCH_MSR, IN_SYNTHETIC, IN_CPUID };
+
+struct vp_reg {
+	u32 name, count;
+	enum place place;
+	u32 where; /* offset in the engine's structure, or MSR number, or leaf */
+};
+
+#define REG(name, field)                                                                           \
+	{                                                                                          \
+		name, 1, IN_REGS, offsetof(struct engine_regs, field)                              \
+	}
+#define SREG(name, field)                                                                          \
+	{                                                                                          \
+		name, 1, IN_SREGS, offsetof(struct engine_sregs, field)                            \
+	}
+#define SEG(n, field)                                                                              \
+	{                                                                                          \
+		HvX64RegisterEs + n, 1, IN_SEGMENT, offsetof(struct engine_sregs, field)           \
+	}
+
+static const struct vp_reg vp_regs[] = {
+	REG(HvX64RegisterRax + 0, rax),
+	REG(HvX64RegisterRax + 1, rcx),
+	REG(HvX64RegisterRax + 2, rdx),
+	REG(HvX64RegisterRax + 3, rbx),
+	REG(HvX64RegisterRax + 4, rsp),
+	REG(HvX64RegisterRax + 5, rbp),
+	REG(HvX64RegisterRax + 6, rsi),
+	REG(HvX64RegisterRax + 7, rdi),
+	{ HvX64RegisterRax + 8, 8, IN_REGS, offsetof(struct engine_regs, r8) },
+	REG(HvX64RegisterRip, rip),
+	REG(HvX64RegisterRflags, rflags),
+	{ HvX64RegisterXmm0, 16, IN_XMM, 0 },
+	SREG(HvX64RegisterCr0, cr0),
+	SREG(HvX64RegisterCr2, cr2),
+	SREG(HvX64RegisterCr3, cr3),
+	SREG(HvX64RegisterCr4, cr4),
+	SREG(HvX64RegisterCr8, cr8),
+	SREG(HvX64RegisterEfer, efer),
+	SREG(HvX64RegisterApicBase, apic_base),
+	SEG(0, es),
+	SEG(1, cs),
+	SEG(2, ss),
+	SEG(3, ds),
+	SEG(4, fs),
+	SEG(5, gs),
+	SEG(6, ldt),
+	SEG(7, tr),
+	{ HvX64RegisterIdtr, 1, IN_TABLE, offsetof(struct engine_sregs, idt) },
+	{ HvX64RegisterGdtr, 1, IN_TABLE, offsetof(struct engine_sregs, gdt) },
+	{ HvX64RegisterTsc, 1, IN_ARCH_MSR, 0x10 },
+	{ HvX64RegisterKernelGsBase, 1, IN_ARCH_MSR, 0xC0000102 },
+	{ HvX64RegisterPat, 1, IN_ARCH_MSR, 0x277 },
+	{ HvX64RegisterSysenterCs, 1, IN_ARCH_MSR, 0x174 },
+	{ HvX64RegisterSysenterEip, 1, IN_ARCH_MSR, 0x176 },
+	{ HvX64RegisterSysenterEsp, 1, IN_ARCH_MSR, 0x175 },
+	{ HvX64RegisterStar, 4, IN_ARCH_MSR, 0xC0000081 }, /* star lstar cstar sfmask */
+	{ HvX64RegisterTscAux, 1, IN_ARCH_MSR, 0xC0000103 },
+	{ HvRegisterHypervisorVersion, 1, IN_CPUID, HV_CPUID_VERSION },
+	{ HvRegisterPrivilegesAndFeaturesInfo, 4, IN_CPUID, HV_CPUID_FEATURES },
+	{ HvRegisterGuestCrashP0, 6, IN_SYNTHETIC, HV_X64_MSR_CRASH_P0 },
+	{ HvRegisterVpRuntime, 1, IN_SYNTHETIC, HV_X64_MSR_VP_RUNTIME },
+	{ HvX64RegisterHypercall, 1, IN_SYNTHETIC, HV_X64_MSR_HYPERCALL },
+	{ HvRegisterGuestOsId, 1, IN_SYNTHETIC, HV_X64_MSR_GUEST_OS_ID },
+	{ HvRegisterVpIndex, 1, IN_SYNTHETIC, HV_X64_MSR_VP_INDEX },
+	{ HvRegisterTimeRefCount, 1, IN_SYNTHETIC, HV_X64_MSR_TIME_REF_COUNT },
+	{ HvRegisterVpAssistPage, 1, IN_SYNTHETIC, HV_X64_MSR_VP_ASSIST_PAGE },
+	{ HvRegisterReferenceTsc, 1, IN_SYNTHETIC, HV_X64_MSR_REFERENCE_TSC },
+	{ HvRegisterSint0, HV_SYNIC_SINT_COUNT, IN_SYNTHETIC, HV_X64_MSR_SINT0 },
+	{ HvRegisterScontrol, 5, IN_SYNTHETIC, HV_X64_MSR_SCONTROL },
+	{ HvRegisterStimer0Config, 2 * HV_SYNIC_STIMER_COUNT, IN_SYNTHETIC,
+	  HV_X64_MSR_STIMER0_CONFIG },
+};
+
+static const struct vp_reg *find(u32 name)
+{
+	for (u32 i = 0; i < ARRAY_SIZE(vp_regs); i++)
+		if (name - vp_regs[i].name < vp_regs[i].count)
+			return &vp_regs[i];
+	return NULL;
+}
+
+static u64 *field(void *base, const struct vp_reg *r, u32 i)
+{
+	return (u64 *)(void *)((u8 *)base + r->where) + i;
+}
+
+static enum hv_status sregs_get(struct vp *vp, const struct vp_reg *r, struct hv_register_value *v)
+{
+	struct engine_sregs s;
+	const struct engine_segment *seg;
+	const struct engine_table *table;
+
+	if (vp->vcpu->ops->vcpu_get_sregs(vp->vcpu, &s) < 0)
+		return HV_STATUS_OPERATION_FAILED;
+	if (r->place == IN_SREGS) {
+		v->low = *field(&s, r, 0);
+	} else if (r->place == IN_SEGMENT) {
+		seg = (const void *)field(&s, r, 0);
+		*v = (struct hv_register_value){ seg->base, seg->limit | (u64)seg->selector << 32 |
+								    (u64)seg->attributes << 48 };
+	} else {
+		table = (const void *)field(&s, r, 0);
+		*v = (struct hv_register_value){ (u64)table->limit << 48, table->base };
+	}
+	return HV_STATUS_SUCCESS;
+}
+
+static enum hv_status sregs_set(struct vp *vp, const struct vp_reg *r,
+				const struct hv_register_value *v)
+{
+	struct engine_vcpu *vcpu = vp->vcpu;
+	struct engine_sregs s;
+
+	if (vcpu->ops->vcpu_complete(vcpu) < 0 || vcpu->ops->vcpu_get_sregs(vcpu, &s) < 0)
+		return HV_STATUS_OPERATION_FAILED;
+	if (r->place == IN_SREGS)
+		*field(&s, r, 0) = v->low;
+	else if (r->place == IN_SEGMENT)
+		*(struct engine_segment *)(void *)field(&s, r, 0) =
+			(struct engine_segment){ v->low, (u32)v->high, (u16)(v->high >> 32),
+						 (u16)(v->high >> 48) };
+	else
+		*(struct engine_table *)(void *)field(&s, r, 0) =
+			(struct engine_table){ v->high, (u16)(v->low >> 48) };
+	return vcpu->ops->vcpu_set_sregs(vcpu, &s) < 0 ? HV_STATUS_INVALID_REGISTER_VALUE
+						       : HV_STATUS_SUCCESS;
+}
+
+static enum hv_status xmm_access(struct vp *vp, u32 i, struct hv_register_value *v, bool set)
+{
+	u8 xmm[16][16];
+
+	if (vp->vcpu->ops->vcpu_get_xmm(vp->vcpu, xmm) < 0)
+		return HV_STATUS_OPERATION_FAILED;
+	if (!set) {
+		memcpy(v, xmm[i], sizeof(*v));
+		return HV_STATUS_SUCCESS;
+	}
+	memcpy(xmm[i], v, sizeof(*v));
+	return vp->vcpu->ops->vcpu_set_xmm(vp->vcpu, (const u8(*)[16])xmm) < 0
+		       ? HV_STATUS_OPERATION_FAILED
+		       : HV_STATUS_SUCCESS;
+}
+
+static void leaf_get(struct vp *vp, u32 leaf, struct hv_register_value *v)
+{
+	struct engine_cpuid regs = { .leaf = leaf };
+
+	hv_cpuid_fill(vp->partition, &regs);
+	v->low = regs.eax | (u64)regs.ebx << 32;
+	v->high = regs.ecx | (u64)regs.edx << 32;
+}
+
+/* State without a lock: only the VP's own thread may touch it. */
+static bool belongs_to_thread(const struct vp_reg *r)
+{
+	if (r->place == IN_SYNTHETIC)
+		return r->where == HV_X64_MSR_VP_ASSIST_PAGE || r->where == HV_X64_MSR_VP_RUNTIME;
+	return r->place != IN_CPUID;
+}
+
+static enum hv_status reg_get(struct vp *vp, u32 name, struct hv_register_value *v)
+{
+	const struct vp_reg *r = find(name);
+	u32 i = r ? name - r->name : 0;
+
+	*v = (struct hv_register_value){ 0 };
+	if (!r)
+		return HV_STATUS_INVALID_PARAMETER;
+	switch (r->place) {
+	case IN_REGS:
+		v->low = *field(vp->vcpu->regs, r, i);
+		return HV_STATUS_SUCCESS;
+	case IN_SREGS:
+	case IN_SEGMENT:
+	case IN_TABLE:
+		return sregs_get(vp, r, v);
+	case IN_XMM:
+		return xmm_access(vp, i, v, false);
+	case IN_ARCH_MSR:
+		return vp->vcpu->ops->vcpu_get_msr(vp->vcpu, r->where + i, &v->low) < 0
+			       ? HV_STATUS_INVALID_PARAMETER
+			       : HV_STATUS_SUCCESS;
+	case IN_SYNTHETIC:
+		return msr_read(vp, r->where + i, &v->low) == VP_OK ? HV_STATUS_SUCCESS
+								    : HV_STATUS_ACCESS_DENIED;
+	case IN_CPUID:
+		leaf_get(vp, r->where + i, v);
+		return HV_STATUS_SUCCESS;
+	}
+	return HV_STATUS_INVALID_PARAMETER;
+}
+
+static enum hv_status reg_set(struct vp *vp, u32 name, const struct hv_register_value *v)
+{
+	const struct vp_reg *r = find(name);
+	struct hv_register_value copy = *v;
+	u32 i = r ? name - r->name : 0;
+
+	if (!r)
+		return HV_STATUS_INVALID_PARAMETER;
+	switch (r->place) {
+	case IN_REGS:
+		/* The call's own instruction is finished first, or it would undo a new RIP. */
+		if (vp->vcpu->ops->vcpu_complete(vp->vcpu) < 0)
+			return HV_STATUS_OPERATION_FAILED;
+		*field(vp->vcpu->regs, r, i) = v->low;
+		vp->vcpu->regs_dirty = true;
+		return HV_STATUS_SUCCESS;
+	case IN_SREGS:
+	case IN_SEGMENT:
+	case IN_TABLE:
+		return sregs_set(vp, r, v);
+	case IN_XMM:
+		return xmm_access(vp, i, &copy, true);
+	case IN_ARCH_MSR:
+		return vp->vcpu->ops->vcpu_set_msr(vp->vcpu, r->where + i, v->low) < 0
+			       ? HV_STATUS_INVALID_REGISTER_VALUE
+			       : HV_STATUS_SUCCESS;
+	case IN_SYNTHETIC:
+		return msr_write(vp, r->where + i, v->low) == VP_OK
+			       ? HV_STATUS_SUCCESS
+			       : HV_STATUS_INVALID_REGISTER_VALUE;
+	case IN_CPUID:
+		return HV_STATUS_ACCESS_DENIED;
+	}
+	return HV_STATUS_INVALID_PARAMETER;
+}
+
+/* HV_INPUT_VTL: a level, and whether it counts. There is only level 0. */
+static bool names_other_vtl(u8 input_vtl)
+{
+	return (input_vtl & HV_INPUT_VTL_USE_TARGET) && (input_vtl & HV_INPUT_VTL_TARGET_MASK);
+}
+
+/* The VP a register call names; the status says why there is none. */
+static enum hv_status target(struct hypercall *hc, struct vp **vp)
+{
+	const struct hv_input_vp_registers *in = HYPERCALL_IN(hc, struct hv_input_vp_registers);
+
+	if (!hypercall_is_self(hc, in->partition_id))
+		return HV_STATUS_ACCESS_DENIED;
+	if (names_other_vtl(in->input_vtl))
+		return HV_STATUS_INVALID_PARAMETER;
+	*vp = in->vp_index == HV_VP_INDEX_SELF ? hc->vp
+					       : partition_vp(hc->vp->partition, in->vp_index);
+	return *vp ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_VP_INDEX;
+}
+
+/* Registers only the VP's own thread may touch. */
+static bool reachable(const struct hypercall *hc, const struct vp *vp, u32 name)
+{
+	const struct vp_reg *r = find(name);
+
+	return vp == hc->vp || !r || !belongs_to_thread(r);
+}
+
+static enum hv_status call_get_vp_registers(struct hypercall *hc)
+{
+	const u32 *names =
+		(const u32 *)(const void *)(hc->in + sizeof(struct hv_input_vp_registers));
+	struct hv_register_value *out = HYPERCALL_OUT(hc, struct hv_register_value);
+	struct vp *vp;
+	enum hv_status status = target(hc, &vp);
+
+	for (; status == HV_STATUS_SUCCESS && hc->rep < hc->rep_count; hc->rep++) {
+		status = reachable(hc, vp, names[hc->rep])
+				 ? reg_get(vp, names[hc->rep], &out[hc->rep])
+				 : HV_STATUS_INVALID_VP_STATE;
+		if (status != HV_STATUS_SUCCESS)
+			break;
+	}
+	return status;
+}
+
+static enum hv_status call_set_vp_registers(struct hypercall *hc)
+{
+	const struct hv_register_assoc *list =
+		(const void *)(hc->in + sizeof(struct hv_input_vp_registers));
+	struct vp *vp;
+	enum hv_status status = target(hc, &vp);
+
+	for (; status == HV_STATUS_SUCCESS && hc->rep < hc->rep_count; hc->rep++) {
+		status = reachable(hc, vp, list[hc->rep].name)
+				 ? reg_set(vp, list[hc->rep].name, &list[hc->rep].value)
+				 : HV_STATUS_INVALID_VP_STATE;
+		if (status != HV_STATUS_SUCCESS)
+			break;
+	}
+	return status;
+}
+
+static enum hv_status call_vp_index_from_apic_id(struct hypercall *hc)
+{
+	const struct hv_input_vp_index_from_apic_id *in =
+		HYPERCALL_IN(hc, struct hv_input_vp_index_from_apic_id);
+	const u32 *ids = (const u32 *)(const void *)(in + 1);
+	struct partition *p = hc->vp->partition;
+	u32 *out = HYPERCALL_OUT(hc, u32);
+
+	if (!hypercall_is_self(hc, in->partition_id))
+		return HV_STATUS_ACCESS_DENIED;
+	if (names_other_vtl(in->target_vtl))
+		return HV_STATUS_INVALID_PARAMETER;
+	for (; hc->rep < hc->rep_count; hc->rep++) {
+		u32 i;
+
+		for (i = 0; i < p->vp_count && p->vps[i]->vcpu->id != ids[hc->rep]; i++)
+			;
+		if (i == p->vp_count)
+			return HV_STATUS_INVALID_PARAMETER;
+		out[hc->rep] = i;
+	}
+	return HV_STATUS_SUCCESS;
+}
+
+const struct hypercall_desc vp_reg_hypercalls[] = {
+	{ .code = HVCALL_GET_VP_REGISTERS,
+	  .name = "HvCallGetVpRegisters",
+	  .privilege = HV_PRIV_ACCESS_VP_REGS,
+	  .in_size = sizeof(struct hv_input_vp_registers),
+	  .rep_in = sizeof(u32),
+	  .rep_out = sizeof(struct hv_register_value),
+	  .handler = call_get_vp_registers },
+	{ .code = HVCALL_SET_VP_REGISTERS,
+	  .name = "HvCallSetVpRegisters",
+	  .privilege = HV_PRIV_ACCESS_VP_REGS,
+	  .in_size = sizeof(struct hv_input_vp_registers),
+	  .rep_in = sizeof(struct hv_register_assoc),
+	  .handler = call_set_vp_registers },
+	{ .code = HVCALL_GET_VP_INDEX_FROM_APIC_ID,
+	  .name = "HvCallGetVpIndexFromApicId",
+	  .in_size = sizeof(struct hv_input_vp_index_from_apic_id),
+	  .rep_in = sizeof(u32),
+	  .rep_out = sizeof(u32),
+	  .handler = call_vp_index_from_apic_id },
+	{ 0 },
+};

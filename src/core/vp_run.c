@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+/* The exit loop: one table says what each reason to stop means. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "core/core_trace.h"
+#include "core/donated.h"
+#include "core/hypercall.h"
+#include "core/msr.h"
+#include "core/vp.h"
+
+typedef void (*vp_exit_fn)(struct vp *vp, struct engine_exit *exit);
+
+static void exit_none(struct vp *vp, struct engine_exit *exit)
+{
+}
+
+static void exit_hypercall(struct vp *vp, struct engine_exit *exit)
+{
+	hypercall_exit(vp);
+}
+
+static void exit_io(struct vp *vp, struct engine_exit *exit)
+{
+	vp->partition->ops->io(vp->partition->ctx, vp, exit);
+}
+
+static void exit_rdmsr(struct vp *vp, struct engine_exit *exit)
+{
+	exit->msr.fault = msr_read(vp, exit->msr.index, &exit->msr.value) != VP_OK;
+}
+
+static void exit_wrmsr(struct vp *vp, struct engine_exit *exit)
+{
+	exit->msr.fault = msr_write(vp, exit->msr.index, exit->msr.value) != VP_OK;
+}
+
+static void exit_eoi(struct vp *vp, struct engine_exit *exit)
+{
+	if (vp->partition->ops->eoi)
+		vp->partition->ops->eoi(vp->partition->ctx, vp, exit->eoi.vector);
+}
+
+static void exit_shutdown(struct vp *vp, struct engine_exit *exit)
+{
+	partition_stop(vp->partition, STOP_TRIPLE_FAULT, 0, "VP %u triple-faulted", vp->index);
+}
+
+static void exit_memory(struct vp *vp, struct engine_exit *exit)
+{
+	u64 gpa;
+	u32 serial;
+
+	if (donated_find(vp, &gpa, &serial)) {
+		partition_stop(vp->partition, STOP_GUEST_ERROR, 0,
+			       "VP %u touched memory it had given away: page 0x%llx of DEPOSIT call %u, "
+			       "RIP 0x%llx",
+			       vp->index, (unsigned long long)(gpa & ~0xFFFull), serial,
+			       (unsigned long long)vp->vcpu->regs->rip);
+		return;
+	}
+	partition_stop(vp->partition, STOP_GUEST_ERROR, 0,
+		       "VP %u accessed memory it does not have (RIP 0x%llx)", vp->index,
+		       (unsigned long long)vp->vcpu->regs->rip);
+}
+
+static void exit_error(struct vp *vp, struct engine_exit *exit)
+{
+	partition_stop(vp->partition, STOP_GUEST_ERROR, 0, "VP %u cannot go on: %s (0x%llx, RIP 0x%llx)",
+		       vp->index, exit->error.what, (unsigned long long)exit->error.code,
+		       (unsigned long long)vp->vcpu->regs->rip);
+}
+
+static const vp_exit_fn exit_handlers[ENGINE_EXIT_COUNT] = {
+	[ENGINE_EXIT_INTR] = exit_none,
+	[ENGINE_EXIT_HYPERCALL] = exit_hypercall,
+	[ENGINE_EXIT_IO] = exit_io,
+	[ENGINE_EXIT_MMIO] = exit_io,
+	[ENGINE_EXIT_RDMSR] = exit_rdmsr,
+	[ENGINE_EXIT_WRMSR] = exit_wrmsr,
+	[ENGINE_EXIT_EOI] = exit_eoi,
+	[ENGINE_EXIT_HALT] = exit_none,
+	[ENGINE_EXIT_SHUTDOWN] = exit_shutdown,
+	[ENGINE_EXIT_MEMORY] = exit_memory,
+	[ENGINE_EXIT_ERROR] = exit_error,
+};
+
+/* What the trace shows of an exit: where (port, address, register) and the data written. */
+static void trace_exit(const struct engine_exit *e)
+{
+	u64 where = 0, data = 0;
+
+	switch (e->kind) {
+	case ENGINE_EXIT_IO:
+		where = e->io.port;
+		data = e->io.write ? *(const u8 *)e->io.data : 0;
+		break;
+	case ENGINE_EXIT_MMIO:
+		where = e->mmio.gpa;
+		data = e->mmio.write ? *e->mmio.data : 0;
+		break;
+	case ENGINE_EXIT_RDMSR:
+	case ENGINE_EXIT_WRMSR:
+		where = e->msr.index;
+		data = e->kind == ENGINE_EXIT_WRMSR ? e->msr.value : 0;
+		break;
+	case ENGINE_EXIT_EOI:
+		where = e->eoi.vector;
+		break;
+	case ENGINE_EXIT_MEMORY:
+		where = e->memory.gpa;
+		break;
+	case ENGINE_EXIT_ERROR:
+		data = e->error.code;
+		break;
+	case ENGINE_EXIT_INTR:
+	case ENGINE_EXIT_HYPERCALL:
+	case ENGINE_EXIT_HALT:
+	case ENGINE_EXIT_SHUTDOWN:
+	case ENGINE_EXIT_COUNT:
+		break;
+	}
+	core_emit(TRACE_EXIT_BEGIN, e->kind, where, data);
+}
+
+void vp_handle_exit(struct vp *vp)
+{
+	struct engine_exit *exit = &vp->vcpu->exit;
+
+	vp->exits[exit->kind]++;
+	vp->exit_total++;
+	if (unlikely(trace_on))
+		trace_exit(exit);
+	exit_handlers[exit->kind](vp, exit);
+	core_emit(TRACE_EXIT_END, exit->kind);
+}
+
+static void *vp_thread(void *arg)
+{
+	struct vp *vp = arg;
+	struct partition *p = vp->partition;
+	char track[32];
+	int ret;
+
+	snprintf(track, sizeof(track), "%s/%llu/vp%u", p->hv->name, (unsigned long long)p->id,
+		 vp->index);
+	trace_name_thread(track);
+	while (partition_stop_reason(p) == STOP_NONE) {
+		ret = engine_vcpu_run(vp->vcpu);
+		if (ret < 0) {
+			partition_stop(p, STOP_HOST_ERROR, 0, "VP %u: the host refused to run it (errno %d)",
+				       vp->index, -ret);
+			break;
+		}
+		vp_handle_exit(vp);
+	}
+	if (partition_stop_reason(p) == STOP_TIMEOUT)
+		log_at(LOG_ERROR, "VP %u was at RIP 0x%llx, RFLAGS 0x%llx", vp->index,
+		       (unsigned long long)vp->vcpu->regs->rip,
+		       (unsigned long long)vp->vcpu->regs->rflags);
+	return NULL;
+}
+
+int vp_start(struct vp *vp)
+{
+	int ret = -pthread_create(&vp->thread, NULL, vp_thread, vp);
+
+	vp->thread_started = ret == 0;
+	return ret;
+}
+
+void vp_join(struct vp *vp)
+{
+	if (!vp->thread_started)
+		return;
+	engine_vcpu_kick(vp->vcpu);
+	pthread_join(vp->thread, NULL);
+	vp->thread_started = false;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* Shared by the files of the KVM back end only. */
+#ifndef NESTOR_ENGINE_KVM_KVM_INTERNAL_H
+#define NESTOR_ENGINE_KVM_KVM_INTERNAL_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+
+#include "engine/engine.h"
+
+#define KVM_IOAPIC_PINS	  24u
+#define KVM_ROUTES_MAX	  1024u
+#define KVM_SLOTS_MAX	  512u
+#define KVM_CPUID_ENTRIES 256u
+
+struct kvm_engine {
+	int fd;
+	size_t run_bytes; /* of a vCPU's shared area */
+};
+
+struct kvm_vm {
+	struct engine_vm vm;
+	struct kvm_engine *engine;
+	int fd;
+	u32 max_vcpus;
+	u16 hypercall_port;
+	u64 tsc_offset; /* the same for all vCPUs: guest TSC = host TSC + offset */
+	u64 tsc_hz;	/* known once a vCPU exists */
+
+	pthread_mutex_t lock; /* guards slots and routes */
+	struct {
+		u64 gpa;
+		bool used;
+	} slot[KVM_SLOTS_MAX];
+	/* Routes below KVM_IOAPIC_PINS are the IO-APIC's, the others irqfds'. */
+	struct {
+		u64 address;
+		u32 data;
+		bool used;
+	} route[KVM_ROUTES_MAX];
+};
+
+struct kvm_vcpu {
+	struct engine_vcpu vcpu;
+	struct kvm_vm *vm;
+	int fd;
+	struct kvm_run *run;
+	bool answer_due; /* the exit expects an answer or completion at the next KVM_RUN */
+	pthread_t thread;
+	bool has_thread; /* atomic: thread is set */
+};
+
+static inline struct kvm_vm *kvm_vm_of(struct engine_vm *vm)
+{
+	return container_of(vm, struct kvm_vm, vm);
+}
+
+static inline struct kvm_vcpu *kvm_vcpu_of(struct engine_vcpu *vcpu)
+{
+	return container_of(vcpu, struct kvm_vcpu, vcpu);
+}
+
+/* ioctl() that gives -errno and retries interrupted calls. */
+int kvm_ioctl(int fd, unsigned long request, void *arg);
+
+extern const struct engine_ops kvm_engine_ops;
+
+/* kvm_vcpu.c, for the ops table. */
+int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out);
+void kvm_vcpu_destroy(struct engine_vcpu *vcpu);
+int kvm_vcpu_set_cpuid(struct engine_vcpu *vcpu, const struct engine_cpuid *e, u32 count);
+int kvm_vcpu_run(struct engine_vcpu *vcpu);
+void kvm_vcpu_kick(struct engine_vcpu *vcpu);
+struct engine_mode kvm_vcpu_mode(struct engine_vcpu *vcpu);
+int kvm_vcpu_complete(struct engine_vcpu *vcpu);
+
+/* kvm_state.c */
+int kvm_vcpu_inject_exception(struct engine_vcpu *vcpu, u8 vector, s64 error_code);
+int kvm_vcpu_get_sregs(struct engine_vcpu *vcpu, struct engine_sregs *out);
+int kvm_vcpu_set_sregs(struct engine_vcpu *vcpu, const struct engine_sregs *in);
+int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16]);
+int kvm_vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16]);
+int kvm_vcpu_get_msr(struct engine_vcpu *vcpu, u32 index, u64 *value);
+int kvm_vcpu_set_msr(struct engine_vcpu *vcpu, u32 index, u64 value);
+int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu);
+int kvm_vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
+
+#endif

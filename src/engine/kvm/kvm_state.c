@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+/* Register state of a vCPU, by ioctl: for what the shared area does not carry. */
+#include <errno.h>
+#include <string.h>
+
+#include "engine/kvm/kvm_internal.h"
+
+#define APIC_IRR 0x200u
+
+int kvm_vcpu_inject_exception(struct engine_vcpu *vcpu, u8 vector, s64 error_code)
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	struct kvm_vcpu_events ev;
+	int ret;
+
+	/* Registers first: setting them later would drop a pending exception. */
+	if (vcpu->regs_dirty) {
+		ret = kvm_ioctl(v->fd, KVM_SET_REGS, vcpu->regs);
+		if (ret < 0)
+			return ret;
+		vcpu->regs_dirty = false;
+	}
+	ret = kvm_ioctl(v->fd, KVM_GET_VCPU_EVENTS, &ev);
+	if (ret < 0)
+		return ret;
+	ev.exception.injected = 1;
+	ev.exception.nr = vector;
+	ev.exception.has_error_code = error_code >= 0;
+	ev.exception.error_code = error_code >= 0 ? (u32)error_code : 0;
+	return kvm_ioctl(v->fd, KVM_SET_VCPU_EVENTS, &ev);
+}
+
+static struct engine_segment segment_get(const struct kvm_segment *k)
+{
+	return (struct engine_segment){
+		.base = k->base,
+		.limit = k->limit,
+		.selector = k->selector,
+		.attributes = (u16)(k->type | k->s << 4 | k->dpl << 5 | k->present << 7 |
+				    k->avl << 8 | k->l << 9 | k->db << 10 | k->g << 11),
+	};
+}
+
+static struct kvm_segment segment_set(const struct engine_segment *s)
+{
+	u16 a = s->attributes;
+
+	return (struct kvm_segment){
+		.base = s->base,
+		.limit = s->limit,
+		.selector = s->selector,
+		.type = a & 0xF,
+		.s = a >> 4 & 1,
+		.dpl = a >> 5 & 3,
+		.present = a >> 7 & 1,
+		.avl = a >> 8 & 1,
+		.l = a >> 9 & 1,
+		.db = a >> 10 & 1,
+		.g = a >> 11 & 1,
+		.unusable = !(a >> 7 & 1),
+	};
+}
+
+int kvm_vcpu_get_sregs(struct engine_vcpu *vcpu, struct engine_sregs *out)
+{
+	struct kvm_sregs s;
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_SREGS, &s);
+
+	if (ret < 0)
+		return ret;
+	*out = (struct engine_sregs){
+		.cs = segment_get(&s.cs), .ds = segment_get(&s.ds), .es = segment_get(&s.es),
+		.fs = segment_get(&s.fs), .gs = segment_get(&s.gs), .ss = segment_get(&s.ss),
+		.tr = segment_get(&s.tr), .ldt = segment_get(&s.ldt),
+		.gdt = { s.gdt.base, s.gdt.limit }, .idt = { s.idt.base, s.idt.limit },
+		.cr0 = s.cr0, .cr2 = s.cr2, .cr3 = s.cr3, .cr4 = s.cr4, .cr8 = s.cr8,
+		.efer = s.efer, .apic_base = s.apic_base,
+	};
+	return 0;
+}
+
+int kvm_vcpu_set_sregs(struct engine_vcpu *vcpu, const struct engine_sregs *in)
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	struct kvm_sregs s;
+	int ret = kvm_ioctl(v->fd, KVM_GET_SREGS, &s); /* keeps what is not ours */
+
+	if (ret < 0)
+		return ret;
+	s.cs = segment_set(&in->cs);
+	s.ds = segment_set(&in->ds);
+	s.es = segment_set(&in->es);
+	s.fs = segment_set(&in->fs);
+	s.gs = segment_set(&in->gs);
+	s.ss = segment_set(&in->ss);
+	s.tr = segment_set(&in->tr);
+	s.ldt = segment_set(&in->ldt);
+	s.gdt = (struct kvm_dtable){ .base = in->gdt.base, .limit = in->gdt.limit };
+	s.idt = (struct kvm_dtable){ .base = in->idt.base, .limit = in->idt.limit };
+	s.cr0 = in->cr0;
+	s.cr2 = in->cr2;
+	s.cr3 = in->cr3;
+	s.cr4 = in->cr4;
+	s.cr8 = in->cr8;
+	s.efer = in->efer;
+	s.apic_base = in->apic_base;
+	ret = kvm_ioctl(v->fd, KVM_SET_SREGS, &s);
+	if (ret >= 0)
+		v->run->s.regs.sregs = s;
+	return ret;
+}
+
+int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16])
+{
+	struct kvm_fpu fpu;
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_FPU, &fpu);
+
+	if (ret >= 0)
+		memcpy(xmm, fpu.xmm, sizeof(fpu.xmm));
+	return ret;
+}
+
+int kvm_vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16])
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	struct kvm_fpu fpu;
+	int ret = kvm_ioctl(v->fd, KVM_GET_FPU, &fpu);
+
+	if (ret < 0)
+		return ret;
+	memcpy(fpu.xmm, xmm, sizeof(fpu.xmm));
+	return kvm_ioctl(v->fd, KVM_SET_FPU, &fpu);
+}
+
+/* struct kvm_msrs with room for one entry. */
+struct one_msr {
+	u32 nmsrs, pad;
+	struct kvm_msr_entry entry;
+};
+
+int kvm_vcpu_get_msr(struct engine_vcpu *vcpu, u32 index, u64 *value)
+{
+	struct one_msr m = { .nmsrs = 1, .entry = { .index = index } };
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_MSRS, &m);
+
+	*value = m.entry.data;
+	return ret == 1 ? 0 : ret < 0 ? ret : -EINVAL;
+}
+
+int kvm_vcpu_set_msr(struct engine_vcpu *vcpu, u32 index, u64 value)
+{
+	struct one_msr m = { .nmsrs = 1, .entry = { .index = index, .data = value } };
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_MSRS, &m);
+
+	return ret == 1 ? 0 : ret < 0 ? ret : -EINVAL;
+}
+
+int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu)
+{
+	struct kvm_lapic_state apic;
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_LAPIC, &apic);
+	u32 word, any = 0;
+
+	if (ret < 0)
+		return ret;
+	for (u32 i = 0; i < 8; i++) {
+		memcpy(&word, apic.regs + APIC_IRR + i * 0x10, sizeof(word));
+		any |= word;
+	}
+	return any != 0;
+}
+
+int kvm_vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa)
+{
+	struct kvm_translation t = { .linear_address = gva };
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_TRANSLATE, &t);
+
+	if (ret < 0)
+		return ret;
+	if (!t.valid)
+		return -EFAULT;
+	*gpa = t.physical_address;
+	return 0;
+}

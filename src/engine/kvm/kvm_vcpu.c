@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT
+/* Running a vCPU and turning KVM's exits into the engine's. */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "engine/kvm/kvm_internal.h"
+
+#define SYNC_FIELDS (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS)
+
+static_assert(sizeof(struct engine_regs) == sizeof(struct kvm_regs), "shared with the kernel");
+static_assert(offsetof(struct engine_regs, r8) == offsetof(struct kvm_regs, r8), "same order");
+static_assert(offsetof(struct engine_regs, rip) == offsetof(struct kvm_regs, rip), "same order");
+
+static void on_kick(int sig)
+{
+}
+
+static int kick_signal(void)
+{
+	return SIGRTMIN;
+}
+
+static void kick_handler_install(void)
+{
+	struct sigaction sa = { .sa_handler = on_kick };
+
+	sigaction(kick_signal(), &sa, NULL);
+}
+
+static int vcpu_setup(struct kvm_vcpu *v)
+{
+	struct kvm_enable_cap pv = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = { 1 } };
+	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET,
+				       .addr = (u64)(uintptr_t)&v->vm->tsc_offset };
+	int ret;
+
+	kvm_ioctl(v->fd, KVM_ENABLE_CAP, &pv); /* older hosts keep their harmless PV registers */
+	ret = kvm_ioctl(v->fd, KVM_SET_DEVICE_ATTR, &tsc);
+	if (ret < 0)
+		return ret;
+	ret = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, NULL);
+	if (ret < 0)
+		return ret;
+	v->vm->tsc_hz = (u64)ret * 1000;
+	return 0;
+}
+
+int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct kvm_vcpu *v = calloc(1, sizeof(*v));
+	int ret;
+
+	if (!v)
+		return -ENOMEM;
+	pthread_once(&once, kick_handler_install);
+	*v = (struct kvm_vcpu){ .vcpu = { .ops = vm->ops, .id = id }, .vm = kvm_vm_of(vm) };
+	v->fd = kvm_ioctl(v->vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)id);
+	if (v->fd < 0) {
+		ret = v->fd;
+		goto free;
+	}
+	v->run = mmap(NULL, v->vm->engine->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+	if (v->run == MAP_FAILED) {
+		ret = -errno;
+		goto close;
+	}
+	ret = vcpu_setup(v);
+	if (ret < 0)
+		goto unmap;
+	v->run->kvm_valid_regs = SYNC_FIELDS;
+	v->vcpu.regs = (struct engine_regs *)(void *)&v->run->s.regs.regs;
+	ret = kvm_ioctl(v->fd, KVM_GET_REGS, &v->run->s.regs.regs);
+	if (ret < 0)
+		goto unmap;
+	*out = &v->vcpu;
+	return 0;
+unmap:
+	munmap(v->run, v->vm->engine->run_bytes);
+close:
+	close(v->fd);
+free:
+	free(v);
+	return ret;
+}
+
+void kvm_vcpu_destroy(struct engine_vcpu *vcpu)
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+
+	munmap(v->run, v->vm->engine->run_bytes);
+	close(v->fd);
+	free(v);
+}
+
+int kvm_vcpu_set_cpuid(struct engine_vcpu *vcpu, const struct engine_cpuid *e, u32 count)
+{
+	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + count * sizeof(c->entries[0]));
+	int ret;
+
+	if (!c)
+		return -ENOMEM;
+	c->nent = count;
+	for (u32 i = 0; i < count; i++)
+		c->entries[i] = (struct kvm_cpuid_entry2){
+			.function = e[i].leaf,
+			.index = e[i].index,
+			.flags = e[i].indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
+			.eax = e[i].eax,
+			.ebx = e[i].ebx,
+			.ecx = e[i].ecx,
+			.edx = e[i].edx,
+		};
+	ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_CPUID2, c);
+	free(c);
+	return ret;
+}
+
+struct engine_mode kvm_vcpu_mode(struct engine_vcpu *vcpu)
+{
+	const struct kvm_sregs *s = &kvm_vcpu_of(vcpu)->run->s.regs.sregs;
+
+	return (struct engine_mode){ .cpl = s->ss.dpl, .protected_mode = s->cr0 & 1,
+				     .long_mode = (s->efer & BIT(10)) && s->cs.l };
+}
+
+static void exit_io(struct kvm_vcpu *v, struct engine_exit *exit)
+{
+	struct kvm_run *run = v->run;
+
+	if (run->io.port == v->vm->hypercall_port && run->io.direction == KVM_EXIT_IO_OUT) {
+		exit->kind = ENGINE_EXIT_HYPERCALL;
+		return;
+	}
+	exit->kind = ENGINE_EXIT_IO;
+	exit->io.port = run->io.port;
+	exit->io.size = run->io.size;
+	exit->io.write = run->io.direction == KVM_EXIT_IO_OUT;
+	exit->io.count = run->io.count;
+	exit->io.data = (u8 *)run + run->io.data_offset;
+}
+
+static void exit_mmio(struct kvm_vcpu *v, struct engine_exit *exit)
+{
+	exit->kind = ENGINE_EXIT_MMIO;
+	exit->mmio.gpa = v->run->mmio.phys_addr;
+	exit->mmio.size = (u8)v->run->mmio.len;
+	exit->mmio.write = v->run->mmio.is_write;
+	exit->mmio.data = v->run->mmio.data;
+}
+
+static void exit_msr(struct kvm_vcpu *v, struct engine_exit *exit, enum engine_exit_kind kind)
+{
+	exit->kind = kind;
+	exit->msr.index = v->run->msr.index;
+	exit->msr.value = kind == ENGINE_EXIT_WRMSR ? v->run->msr.data : 0;
+	exit->msr.fault = false;
+}
+
+static void exit_error(struct engine_exit *exit, const char *what, u64 code)
+{
+	exit->kind = ENGINE_EXIT_ERROR;
+	exit->error.what = what;
+	exit->error.code = code;
+}
+
+static void translate_exit(struct kvm_vcpu *v)
+{
+	struct engine_exit *exit = &v->vcpu.exit;
+	struct kvm_run *run = v->run;
+
+	v->answer_due = false;
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		exit_io(v, exit);
+		v->answer_due = true;
+		return;
+	case KVM_EXIT_MMIO:
+		exit_mmio(v, exit);
+		v->answer_due = true;
+		return;
+	case KVM_EXIT_X86_RDMSR:
+		exit_msr(v, exit, ENGINE_EXIT_RDMSR);
+		v->answer_due = true;
+		return;
+	case KVM_EXIT_X86_WRMSR:
+		exit_msr(v, exit, ENGINE_EXIT_WRMSR);
+		v->answer_due = true;
+		return;
+	case KVM_EXIT_IOAPIC_EOI:
+		exit->kind = ENGINE_EXIT_EOI;
+		exit->eoi.vector = run->eoi.vector;
+		return;
+	case KVM_EXIT_HLT:
+		exit->kind = ENGINE_EXIT_HALT;
+		return;
+	case KVM_EXIT_SHUTDOWN:
+		exit->kind = ENGINE_EXIT_SHUTDOWN;
+		return;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		exit->kind = ENGINE_EXIT_INTR;
+		return;
+	case KVM_EXIT_FAIL_ENTRY:
+		exit_error(exit, "the processor refused to enter the guest",
+			   run->fail_entry.hardware_entry_failure_reason);
+		return;
+	case KVM_EXIT_INTERNAL_ERROR:
+		exit_error(exit, "KVM could not emulate an instruction", run->internal.suberror);
+		return;
+	default:
+		exit_error(exit, "KVM stopped for a reason that was not asked for",
+			   run->exit_reason);
+	}
+}
+
+/* Hands the answers of the last exit and changed registers back to the kernel. */
+static void give_answers(struct kvm_vcpu *v)
+{
+	const struct engine_exit *exit = &v->vcpu.exit;
+
+	if (v->answer_due &&
+	    (exit->kind == ENGINE_EXIT_RDMSR || exit->kind == ENGINE_EXIT_WRMSR)) {
+		v->run->msr.data = exit->msr.value;
+		v->run->msr.error = exit->msr.fault;
+	}
+	if (v->vcpu.regs_dirty)
+		v->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+	v->vcpu.regs_dirty = false;
+}
+
+int kvm_vcpu_run(struct engine_vcpu *vcpu)
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	int err;
+
+	if (!v->has_thread) {
+		v->thread = pthread_self();
+		__atomic_store_n(&v->has_thread, true, __ATOMIC_RELEASE);
+	}
+	give_answers(v);
+	if (ioctl(v->fd, KVM_RUN, NULL) == 0) {
+		translate_exit(v);
+		return 0;
+	}
+	err = errno;
+	v->answer_due = false;
+	switch (err) {
+	case EINTR:
+		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_RELAXED);
+		vcpu->exit.kind = ENGINE_EXIT_INTR;
+		return 0;
+	case EAGAIN: /* a vCPU that waits for INIT or SIPI */
+		vcpu->exit.kind = ENGINE_EXIT_INTR;
+		return 0;
+	case EFAULT: /* memory behind a slot is not accessible; nothing was executed */
+		vcpu->exit.kind = ENGINE_EXIT_MEMORY;
+		vcpu->exit.memory.gpa = ~0ull;
+		return 0;
+	default:
+		return -err;
+	}
+}
+
+void kvm_vcpu_kick(struct engine_vcpu *vcpu)
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+
+	/* Seen by a KVM_RUN that has not begun; the signal ends one that has. */
+	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&v->has_thread, __ATOMIC_ACQUIRE))
+		pthread_kill(v->thread, kick_signal());
+}
+
+int kvm_vcpu_complete(struct engine_vcpu *vcpu)
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	u8 kicked;
+	int ret;
+
+	if (!v->answer_due)
+		return 0;
+	give_answers(v);
+	v->answer_due = false;
+	kicked = __atomic_exchange_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	ret = ioctl(v->fd, KVM_RUN, NULL);
+	/* A kick that came in between must still be seen by the next run. */
+	if (!kicked)
+		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	return ret < 0 && errno != EINTR ? -errno : 0;
+}

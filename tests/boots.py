@@ -1,0 +1,526 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Whole machines: stock kernels started by the nestor command, judged by console, status and trace.
+
+  boots.py --list                names of the cases, one per line: NAME SUITE TIMEOUT
+  boots.py NAME                  runs one; prints TAP, a line per check
+  boots.py --update-golden       writes tests/golden/ anew from what the kernels do now
+
+NESTOR names the program (default: build/nestor beside this directory).
+"""
+import contextlib, json, os, re, shutil, signal, subprocess, sys, tempfile, time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+NESTOR = os.path.abspath(os.environ.get("NESTOR", HERE + "/../build/nestor"))
+GOLDEN = HERE + "/golden"
+KERNELS = ("6.1", "6.12")
+cases = {}
+checks = failures = 0
+
+
+def case(name, suite="boot", timeout=300):
+    def add(function):
+        cases[name] = (suite, timeout, function)
+        return function
+    return add
+
+
+def check(what, good, seen=None):
+    """One named line per assertion; the rest of the case still runs."""
+    global checks, failures
+    checks += 1
+    print(("ok - " if good else "not ok - ") + what, flush=True)
+    if not good:
+        failures += 1
+        if seen is not None:
+            for line in str(seen).splitlines()[-40:]:
+                print("#   " + line)
+
+
+class Run:
+    """What a nestor command left behind."""
+    def __init__(self, code, out, err, seconds):
+        self.code, self.seconds = code, seconds
+        self.out = out.decode(errors="replace").replace("\r", "")
+        self.err = err.decode(errors="replace").replace("\r", "")
+
+    def __str__(self):
+        return f"status {self.code} after {self.seconds:.1f} s\n{self.out}\n{self.err}"
+
+    def summary(self):
+        lines = [l for l in self.err.splitlines() if l.startswith("nestor: guest,")]
+        return lines[-1] if lines else ""
+
+    def section(self, name):
+        """Console text between the lines @name and the next @."""
+        m = re.search(rf"^@{name}\n(.*?)^@", self.out, re.S | re.M)
+        return m.group(1) if m else ""
+
+
+def nestor(*args, stdin=b"", timeout=280):
+    start = time.monotonic()
+    p = subprocess.run([NESTOR, *args], input=stdin, capture_output=True, timeout=timeout)
+    return Run(p.returncode, p.stdout, p.stderr, time.monotonic() - start)
+
+
+def boot(kernel, *options, sh=None, **kw):
+    command = ("--", "sh", "-c", sh) if sh is not None else ()
+    return nestor("run", "--kernel", kernel, "--timeout", "240", *options, *command, **kw)
+
+
+@contextlib.contextmanager
+def scratch():
+    # In /var/tmp: the incubator sees the host's files there, and its /tmp may be its own.
+    d = tempfile.mkdtemp(prefix="nestor-test.", dir="/var/tmp")
+    try:
+        yield d
+    finally:
+        shutil.rmtree(d, ignore_errors=True)
+
+
+def counter(interrupts, row):
+    """Sum over processors of one row of /proc/interrupts."""
+    m = re.search(rf"^ *{row}:((?: +\d+)+)", interrupts, re.M)
+    return [int(n) for n in m.group(1).split()] if m else []
+
+
+# --- boots of stock kernels ---
+
+# A timer on each processor, whether or not the scheduler had work for it.
+SLEEPS = ("i=0; while [ $i -lt $(nproc) ]; do taskset $(printf %x $((1 << i))) sleep 0.02; "
+          "i=$((i + 1)); done; ")
+
+LOOK = (SLEEPS + "echo @dmesg; dmesg | grep -E 'Hyper|clocksource|smp:|Brought'; "
+        "echo @clocksource; cat /sys/devices/system/clocksource/clocksource0/current_clocksource; "
+        "echo @nproc; nproc; echo @interrupts; grep -E 'HVS|LOC' /proc/interrupts; echo @end; ")
+
+
+def check_guest(r, cpus):
+    dmesg, interrupts = r.section("dmesg"), r.section("interrupts")
+    check("detects Microsoft Hyper-V", "Hypervisor detected: Microsoft Hyper-V" in dmesg, r)
+    check("clocksource is the reference TSC page",
+          r.section("clocksource").strip() == "hyperv_clocksource_tsc_page", r)
+    check(f"{cpus} processors are up", r.section("nproc").strip() == str(cpus), r)
+    hvs, loc = counter(interrupts, "HVS"), counter(interrupts, "LOC")
+    check("each processor takes synthetic timer interrupts",
+          len(hvs) == cpus and all(n > 0 for n in hvs), interrupts)
+    check("and none from the local APIC timer", not any(loc), interrupts)
+
+
+def check_trace_text(path, cpus):
+    text = open(path).read()
+    for vp in range(cpus):
+        n = len(re.findall(rf"^\S+ hv/1/vp{vp} msr.write msr=STIMER0_COUNT ", text, re.M))
+        check(f"trace: VP {vp} arms its synthetic timer ({n} times)", n > 0)
+    for row in ("msr.write msr=GUEST_OS_ID", "msr.write msr=HYPERCALL",
+                "msr.write msr=REFERENCE_TSC", "stimer.expire"):
+        check(f"trace: {row}", f" {row}" in text)
+    refused = re.findall(r"^.*msr\..*result=#GP.*$", text, re.M)
+    check("trace: no register access is refused", not refused, "\n".join(refused))
+
+
+def check_trace_json(path, cpus):
+    events = json.load(open(path))["traceEvents"]
+    check("trace is JSON with events", len(events) > 100, len(events))
+    tracks = {e["args"]["name"]: e["tid"] for e in events if e["ph"] == "M"}
+    check("a track for each VP", all(f"hv/1/vp{i}" in tracks for i in range(cpus)), tracks)
+    used = {e["tid"] for e in events if e["ph"] != "M"}
+    check("events on each VP's track", all(tracks.get(f"hv/1/vp{i}") in used for i in range(cpus)))
+    depth, last, bad = {}, {}, []
+    for e in events:
+        t = e["tid"]
+        if e["ph"] == "M":
+            continue
+        depth[t] = depth.get(t, 0) + {"B": 1, "E": -1, "i": 0}[e["ph"]]
+        if depth[t] < 0 or e["ts"] < last.get(t, 0):
+            bad.append(e)
+        last[t] = e["ts"]
+    check("on each track time goes forward and ends follow begins", not bad, bad[:3])
+
+
+def boot_case(kernel, cpus):
+    # One VP also shows power-off, two a status, eight the JSON trace.
+    @case(f"boot-{kernel}-{cpus}vp", timeout=300)
+    def run():
+        end = {1: "poweroff -f", 2: "exit 7", 8: "exit 0"}[cpus]
+        with scratch() as d:
+            trace = d + ("/t.json" if cpus == 8 else "/t.txt")
+            r = boot(kernel, "--cpus", str(cpus), "--trace", trace, sh=LOOK + end)
+            check_guest(r, cpus)
+            check({1: "power-off is status 0", 2: "the command's status is ours",
+                   8: "success is status 0"}[cpus], r.code == (7 if cpus == 2 else 0), r)
+            check("one summary line with the time to init",
+                  re.search(rf"^nestor: guest, {re.escape(kernel)}\.\S+, {cpus} VPs?: .*init at "
+                            r"\d+\.\d+ s, \d+ exits; \d+ exits \(.*\); \d+ hypercalls$",
+                            r.summary()), r.err)
+            if cpus == 8:
+                check_trace_json(trace, cpus)
+            else:
+                check_trace_text(trace, cpus)
+            s = nestor("trace", "summary", trace)
+            total = re.search(r"^ *(\d+)  events$", s.out, re.M)
+            rows = re.findall(r"^ *(\d+)  (\S+) ?(\S*)$", s.out, re.M)
+            counts = [int(n) for n, what, _ in rows if what != "events"]
+            check("nestor trace summary adds up", s.code == 0 and total and
+                  int(total.group(1)) == sum(counts), s)
+            check("and counts STIMER0_COUNT", re.search(r"^ *\d+  msr.write STIMER0_COUNT$", s.out,
+                                                       re.M), s)
+
+
+for k in KERNELS:
+    for n in (1, 2, 8):
+        boot_case(k, n)
+
+
+@case("boot-6.1-64vp", timeout=400)
+def boot_64():
+    r = nestor("run", "--kernel", "6.1", "--cpus", "64", "--memory", "1G", "--timeout", "360", "--",
+               "sh", "-c", SLEEPS + "echo @nproc; nproc; echo @interrupts; grep HVS /proc/interrupts; echo @",
+               timeout=390)
+    check("64 processors are up", r.section("nproc").strip() == "64", r)
+    hvs = counter(r.section("interrupts"), "HVS")
+    check("each takes timer interrupts", len(hvs) == 64 and all(hvs), r)
+    check("status 0", r.code == 0, r)
+
+
+# --- how a machine ends ---
+
+# ACPI's reset register is port CF9 as well.
+def reboot_case(kernel, how, code, text):
+    @case(f"reboot-{kernel}-{how}")
+    def run():
+        r = boot(kernel, "--append", f"reboot={how}", sh="reboot -f")
+        check(f"status {code}", r.code == code, r)
+        check(f"the summary says how: {text}", text in r.summary(), r.err)
+
+
+reboot_case("6.12", "acpi", 100, "the guest reset itself (cf9)")
+reboot_case("6.12", "kbd", 100, "the guest reset itself (keyboard controller")
+reboot_case("6.12", "pci", 100, "the guest reset itself (cf9)")
+reboot_case("6.12", "bios", 100, "the guest reset itself (")
+reboot_case("6.1", "acpi", 100, "the guest reset itself (cf9)")
+# A triple fault is told from the guest's wish only by the guest: it keeps a status of its own.
+reboot_case("6.12", "triple", 102, "triple-faulted")
+reboot_case("6.1", "triple", 102, "triple-faulted")
+
+
+def panic_case(kernel):
+    @case(f"panic-{kernel}")
+    def run():
+        r = boot(kernel, "--append", "panic=-1", sh="echo c >/proc/sysrq-trigger")
+        check("status 101", r.code == 101, r)
+        check("the report has the five parameters",
+              re.search(r"the guest reported a panic: P0 0x[0-9a-f]+ P1 0x\S+ P2 0x\S+ P3 0x\S+ "
+                        r"P4 0x\S+$", r.err, re.M), r)
+        check("and the kernel's own text", "| " in r.err and "sysrq triggered crash" in r.err, r)
+
+    @case(f"panic-{kernel}-no-root")
+    def no_root():
+        with scratch() as d:
+            empty = d + "/initrd"
+            # A valid archive without an init.
+            with open(empty, "wb") as f:
+                f.write(b"070701" + b"0" * 88 + b"0000000B" + b"0" * 8 + b"TRAILER!!!\0\0\0\0")
+            r = boot(kernel, "--cpus", "2", "--initrd", empty, "--append", "panic=-1")
+        check("status 101", r.code == 101, r)
+        check("the text says why", "Unable to mount root fs" in r.err or
+              "No working init found" in r.err, r)
+
+
+for k in KERNELS:
+    panic_case(k)
+
+
+@case("timeout")
+def time_limit():
+    r = nestor("run", "--timeout", "5", "--", "sleep", "1000")
+    check("status 124", r.code == 124, r)
+    check("the summary says so", "the time limit ran out" in r.summary(), r)
+    check("within a few seconds of it", r.seconds < 30, r)
+
+
+def processes(mark):
+    """Processes whose environment holds @mark: all that came from one command."""
+    found = []
+    for p in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if mark.encode() in open(f"/proc/{p}/environ", "rb").read():
+                found.append(int(p))
+    return found
+
+
+def signal_case(name, number, code):
+    @case(name)
+    def run():
+        mark = f"NESTOR_TEST_MARK={name}-{os.getpid()}-{time.time_ns()}"
+        env = dict(os.environ, **dict([mark.split("=", 1)]))
+        p = subprocess.Popen([NESTOR, "run", "--timeout", "100", "--", "sh", "-c",
+                              "echo up; sleep 1000"], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+        for line in p.stdout:
+            if line.strip() == b"up":
+                break
+        check("its processes are found by their mark", processes(mark))
+        p.send_signal(number)
+        out, err = p.communicate(timeout=30)
+        check(f"status {code}", (p.returncode if p.returncode >= 0 else 128 - p.returncode) == code,
+              f"{p.returncode} {err.decode()}")
+        deadline = time.monotonic() + 5
+        while processes(mark) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        check("nothing is left behind", not processes(mark), processes(mark))
+
+
+signal_case("sigterm", signal.SIGTERM, 143)
+signal_case("sigint", signal.SIGINT, 130)
+
+
+@case("two-at-once")
+def two_at_once():
+    both = [subprocess.Popen([NESTOR, "run", "--kernel", k, "--timeout", "240", "--", "sh", "-c",
+                              f"echo this is $(uname -r); exit {i}"], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            for i, k in ((11, "6.1"), (12, "6.12"))]
+    for p, status, k in zip(both, (11, 12), KERNELS):
+        out, err = p.communicate(timeout=280)
+        check(f"{k}: its own status", p.returncode == status, err.decode())
+        check(f"{k}: its own console", f"this is {k}." in out.decode(), out.decode())
+
+
+# --- console, root, memory, JSON ---
+
+@case("console-both-ways")
+def console():
+    r = boot("6.12", sh="stty -echo -icrnl; echo ready; head -n 400 | tr a-z A-Z | md5sum; echo @",
+             stdin="".join(f"line {i} the quick brown fox jumps\n" for i in range(400)).encode())
+    import hashlib
+    want = hashlib.md5("".join(f"line {i} the quick brown fox jumps\n" for i in range(400)).upper()
+                       .encode()).hexdigest()
+    check("13 KB of standard input reach the command whole", want in r.out, r)
+    check("status 0", r.code == 0, r)
+    r = boot("6.12", stdin=b"echo it is $((6*7)); exit 5\n")
+    check("without a command a shell reads the console", "it is 42" in r.out, r)
+    check("and its status is ours", r.code == 5, r)
+
+
+@case("console-output")
+def console_output():
+    r = boot("6.1", sh="seq 1 3000; exit 3")
+    numbers = re.findall(r"^(\d+)$", r.out, re.M)
+    check("3000 lines of output arrive in order", numbers == [str(i) for i in range(1, 3001)],
+          len(numbers))
+    check("status 3", r.code == 3, r)
+
+
+@case("rootfs")
+def rootfs():
+    with scratch() as d:
+        root = d + "/root"
+        for sub in ("bin", "etc", "sub/deep"):
+            os.makedirs(f"{root}/{sub}")
+        busybox = next(b for b in ("/bin/busybox", "/usr/bin/busybox") if os.path.exists(b))
+        shutil.copy(busybox, root + "/bin/busybox")
+        for applet in ("sh", "cat", "ls", "stat", "md5sum"):
+            os.symlink("busybox", f"{root}/bin/{applet}")
+        big = os.urandom(3000001)
+        open(root + "/sub/big", "wb").write(big)
+        open(root + "/sub/deep/a file", "w").write("contents\n")
+        os.chmod(root + "/sub/deep/a file", 0o4751)
+        os.mkdir(root + "/sub/private", 0o700)
+        os.chmod(root + "/sub/private", 0o1770)
+        os.symlink("../sub/deep/a file", root + "/etc/link")
+        os.link(root + "/sub/big", root + "/sub/hard")
+        os.mkfifo(root + "/sub/fifo")
+        r = boot("6.12", "--rootfs", root,
+                 sh="cat /etc/link; stat -c '%a %F %n' '/sub/deep/a file' /sub/private /sub/fifo; "
+                    "md5sum </sub/big; stat -c 'links %h' /sub/hard; ls /sub")
+        import hashlib
+        check("a file through a symbolic link", "contents\n" in r.out, r)
+        check("modes of a file", "4751 regular file /sub/deep/a file" in r.out, r)
+        check("modes of a directory", "1770 directory /sub/private" in r.out, r)
+        check("a named pipe", re.search(r"fifo /sub/fifo", r.out), r)
+        check("3 MB unchanged", hashlib.md5(big).hexdigest() in r.out, r)
+        check("a hard link stays one", "links 2" in r.out, r)
+        check("status 0", r.code == 0, r)
+
+
+@case("memory-8G", timeout=300)
+def memory():
+    r = boot("6.12", "--memory", "8G",
+             sh="grep MemTotal /proc/meminfo; grep -A 20 'zone *Normal' /proc/zoneinfo | "
+                "grep -E 'present|free_pages|nr_free'; dd if=/dev/zero of=/tmp/x bs=1M count=64 2>&1; "
+                "md5sum /tmp/x; grep 'System RAM' /proc/iomem")
+    total = re.search(r"MemTotal: +(\d+) kB", r.out)
+    check("the guest sees 8 GiB", total and 7.5 * 2**20 < int(total.group(1)) <= 8 * 2**20, r)
+    check("RAM above 4 GiB is in use", re.search(r"present +(\d{7})", r.out), r)
+    check("and holds what was written", "7f614da9329cd3aebf59b91aadc30bf0" in r.out, r)
+    check("status 0", r.code == 0, r)
+
+
+@case("json-summary")
+def json_summary():
+    r = boot("6.1", "--json", sh="echo hello; exit 9")
+    lines = [l for l in r.err.splitlines() if l.startswith("{")]
+    check("one line of JSON on standard error", len(lines) == 1, r)
+    o = json.loads(lines[0])
+    want = {"role": str, "kernel": str, "cpus": int, "memory_bytes": int, "ended": str,
+            "status": int, "setup_seconds": float, "init_seconds": float, "run_seconds": float,
+            "exits_to_init": int, "exits": dict, "hypercalls": int, "hypercalls_refused": int,
+            "msr_accesses": int, "msr_refused": int, "unclaimed_io": int}
+    for name, kind in want.items():
+        check(f"field {name}", isinstance(o.get(name), kind), o)
+    check("values are those of the run", o["role"] == "guest" and o["cpus"] == 1 and
+          o["status"] == 9 and o["memory_bytes"] == 512 << 20 and o["kernel"].startswith("6.1.") and
+          o["crash"] is None and o["msr_refused"] == 0 and r.code == 9, o)
+    check("the console stays clean of it", "hello\n" in r.out and "{" not in r.out, r.out)
+
+
+# --- wrong usage: one clear line, status 2 ---
+
+USAGE = (
+    # name | arguments of nestor | what the line says
+    ("an unknown option", ("run", "--bogus"), "there is no option --bogus"),
+    ("an option without its value", ("run", "--cpus"), "--cpus needs N"),
+    ("a value where none goes", ("run", "--json=1"), "--json takes no value"),
+    ("too many processors", ("run", "--cpus", "65"), "not a number from 1 to 64"),
+    ("no processor", ("run", "--cpus", "0"), "not a number from 1 to 64"),
+    ("a size that is none", ("run", "--memory", "lots"), "not a size"),
+    ("too little memory for a machine", ("run", "--memory", "1M"), "from 64 MiB"),
+    ("too little memory for the kernel", ("run", "--memory", "64M", "--", "true"),
+     "does not fit into memory: it needs"),
+    ("a time that is none", ("run", "--timeout", "soon"), "not a time"),
+    ("an unknown role", ("run", "--role", "nobody"), "there is no such role"),
+    ("a stray word", ("run", "uname"), "after --"),
+    ("a kernel that is not there", ("run", "--kernel", "/nonexistent"), "No such file"),
+    ("a version that is not cached", ("run", "--kernel", "9.9"), "tools/kernels fetch"),
+    ("a kernel that is none", ("run", "--kernel", "/etc/passwd"), "not a Linux kernel"),
+    ("a directory for a kernel", ("run", "--kernel", "/etc/"), "/etc/"),
+    ("an initrd that is not there", ("run", "--initrd", "/nonexistent"), "/nonexistent: No such"),
+    ("a root that is not there", ("run", "--rootfs", "/nonexistent"), "/nonexistent: No such"),
+    ("a root that is a file", ("run", "--rootfs", "/etc/passwd"), "/etc/passwd: Not a dir"),
+    ("a root and an initrd", ("run", "--rootfs", "/etc", "--initrd", "/etc/passwd"), "exclude"),
+    ("a trace that cannot be written", ("run", "--trace", "/nonexistent/t", "--", "true"),
+     "/nonexistent/t: No such"),
+    ("a trace that cannot be read", ("trace", "summary", "/nonexistent"), "No such file"),
+    ("help on nothing", ("help", "nothing"), "no command 'nothing'"),
+    ("an unknown command", ("fly",), "no command 'fly'"),
+)
+
+
+@case("usage", timeout=300)
+def usage():
+    for what, args, says in USAGE:
+        r = nestor(*args)
+        lines = (r.out + r.err).splitlines()
+        check(what, r.code == 2 and len(lines) == 1 and says in lines[0], r)
+    if os.geteuid() != 0:
+        with scratch() as d:
+            open(d + "/k", "w").close()
+            os.chmod(d + "/k", 0)
+            r = nestor("run", "--kernel", d + "/k")
+            check("a kernel that may not be read", r.code == 2 and "Permission denied" in r.err, r)
+
+
+# --- golden lists: what a kernel asks of its hypervisor, in order ---
+
+# Registers whose values are addresses or depend on this host; the low bit or two say "enabled".
+PAGES = ("REFERENCE_TSC", "VP_ASSIST_PAGE", "HYPERCALL", "SIMP", "SIEFP", "CRASH_P", "INPUT")
+HOST = ("TSC_FREQUENCY", "APIC_FREQUENCY", "TIME_REF_COUNT", "VP_RUNTIME", "CRASH_CTL")
+
+
+def normalise(path):
+    """Ordered interactions per VP; repeats of one register folded; host values taken out."""
+    tracks = {}
+    for line in open(path):
+        m = re.match(r"\S+ hv/\d+/(vp\d+) (msr\.read|msr\.write|hypercall\.call|hypercall\.return) "
+                     r"(.*)", line)
+        if not m:
+            continue
+        vp, event, rest = m.groups()
+        fields = dict(f.split("=", 1) for f in rest.split())
+        if event == "hypercall.call":
+            continue    # its return says as much, and the status
+        if event == "hypercall.return":
+            text = f"{fields['code']} {fields['status']} by {fields['by']}"
+        else:
+            name, value = fields["msr"], fields["value"]
+            if name == "TSC_INVARIANT_CONTROL":
+                continue    # only on hosts whose TSC is invariant
+            if name.startswith(PAGES) and int(value, 16):
+                value = f"page|{int(value, 16) & 0xFFF:x}"
+            elif name.startswith(HOST):
+                value = "*"
+            elif name == "GUEST_OS_ID":
+                value = "linux" if int(value, 16) >> 56 == 0x81 else value
+            elif name.endswith("_COUNT") and int(value, 16):
+                value = "*"
+            text = f"{event[4:]} {name} {value} {fields['result']} by {fields['by']}"
+        lines = tracks.setdefault(vp, [])
+        if not lines or lines[-1] != text:
+            lines.append(text)
+    return "".join(f"{vp} {l}\n" for vp in sorted(tracks) for l in tracks[vp])
+
+
+def golden_run(kernel):
+    with scratch() as d:
+        r = boot(kernel, "--trace", d + "/t.txt", sh="true")
+        return r, normalise(d + "/t.txt") if r.code == 0 else ""
+
+
+def golden_case(kernel):
+    @case(f"golden-{kernel}")
+    def run():
+        import difflib
+        r, seen = golden_run(kernel)
+        check("it boots", r.code == 0, r)
+        text = open(f"{GOLDEN}/guest-{kernel}.txt").read()
+        want = "".join(l for l in text.splitlines(True) if not l.startswith("#"))
+        check("it asks its hypervisor what it always asked", seen == want, "".join(
+            difflib.unified_diff(want.splitlines(True), seen.splitlines(True), "golden", "seen")))
+
+
+for k in KERNELS:
+    golden_case(k)
+
+
+def update_golden():
+    os.makedirs(GOLDEN, exist_ok=True)
+    for k in KERNELS:
+        r, seen = golden_run(k)
+        if not seen:
+            sys.exit(f"boots.py: {k} did not boot\n{r}")
+        with open(f"{GOLDEN}/guest-{k}.txt", "w") as f:
+            f.write("# SPDX-License-Identifier: MIT\n"
+                    f"# What stock Linux {k} with one VP asks of its hypervisor from power-on to its first\n"
+                    "# program. Made by: tests/boots.py --update-golden\n" + seen)
+        print(f"boots.py: {GOLDEN}/guest-{k}.txt: {seen.count(chr(10))} lines")
+
+
+def can_run():
+    p = subprocess.run([NESTOR, "doctor"], capture_output=True)
+    return p.returncode == 0
+
+
+def main():
+    if sys.argv[1:] == ["--list"]:
+        for name, (suite, timeout, _) in cases.items():
+            print(name, suite, timeout)
+        return 0
+    if sys.argv[1:] == ["--update-golden"]:
+        update_golden()
+        return 0
+    if len(sys.argv) != 2 or sys.argv[1] not in cases:
+        sys.exit(__doc__)
+    if not can_run():
+        print("1..0 # SKIP this host can run no machine; see nestor doctor")
+        return 0
+    try:
+        cases[sys.argv[1]][2]()
+    except Exception as e:    # a run that hung, an answer that did not parse
+        check(f"{type(e).__name__}: {e}", False)
+    print(f"1..{checks}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

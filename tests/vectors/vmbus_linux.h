@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A conversation of a guest ('>') with its VMBus host ('<'), bytes as Linux
+ * include/linux/hyperv.h lays the messages out and drivers/hv/connection.c,
+ * channel.c and channel_mgmt.c fill them in. Packed from those field lists, not
+ * with our headers, so that it can contradict them.
+ */
+#ifndef NESTOR_TESTS_VECTORS_VMBUS_LINUX_H
+#define NESTOR_TESTS_VECTORS_VMBUS_LINUX_H
+
+/* clang-format off */
+static const struct {
+	char direction;
+	const char *hex;
+} vmbus_linux_conversation[] = {
+	/* INITIATE_CONTACT 5.3: struct vmbus_channel_initiate_contact, msg_sint 2, VP 0 */
+	{ '>', "0e000000000000000300050000000000020000000000000000000000000000000000000000000000" },
+	/* VERSION_RESPONSE: struct vmbus_channel_version_response, msg_conn_id 4 */
+	{ '<', "0f000000000000000100000004000000" },
+	/* REQUEST_OFFERS: struct vmbus_channel_message_header */
+	{ '>', "0300000000000000" },
+	/* OFFER_CHANNEL: struct vmbus_channel_offer_channel, relid 1, connection 0x2001 */
+	{ '<', "01000000000000007856341201000200030405060708090a01000000000000000000000000000000"
+	       "00000000000000000000000000000000000000000000000000000000000000000000000000000000"
+	       "00000000000000000000000000000000000000000000000000000000000000000000000000000000"
+	       "00000000000000000000000000000000000000000000000000000000000000000000000000000000"
+	       "000000000000000000000000000000000000000000000000010000000000010001200000" },
+	/* ALL_OFFERS_DELIVERED */
+	{ '<', "0400000000000000" },
+	/* GPADL_HEADER: struct vmbus_channel_gpadl_header, 6 pages from GPA 0x100000 */
+	{ '>', "080000000000000001000000101e0e00380001000060000000000000000100000000000001010000"
+	       "000000000201000000000000030100000000000004010000000000000501000000000000" },
+	/* GPADL_CREATED: struct vmbus_channel_gpadl_created */
+	{ '<', "0a0000000000000001000000101e0e0000000000" },
+	/* OPEN_CHANNEL: struct vmbus_channel_open_channel, openid = relid, target_vp 2 */
+	{ '>', "05000000000000000100000001000000101e0e000200000003000000000000000000000000000000"
+	       "00000000000000000000000000000000000000000000000000000000000000000000000000000000"
+	       "00000000000000000000000000000000000000000000000000000000000000000000000000000000"
+	       "00000000000000000000000000000000000000000000000000000000" },
+	/* OPEN_RESULT: struct vmbus_channel_open_result */
+	{ '<', "0600000000000000010000000100000000000000" },
+	/* MODIFYCHANNEL: struct vmbus_channel_modifychannel, to VP 3 */
+	{ '>', "16000000000000000100000003000000" },
+	/* MODIFYCHANNEL_RESPONSE: struct vmbus_channel_modifychannel_response */
+	{ '<', "18000000000000000100000000000000" },
+	/* CLOSE_CHANNEL: struct vmbus_channel_close_channel */
+	{ '>', "070000000000000001000000" },
+	/* GPADL_TEARDOWN: struct vmbus_channel_gpadl_teardown */
+	{ '>', "0b0000000000000001000000101e0e00" },
+	/* GPADL_TORNDOWN: struct vmbus_channel_gpadl_torndown */
+	{ '<', "0c00000000000000101e0e00" },
+	/* UNLOAD */
+	{ '>', "1000000000000000" },
+	/* UNLOAD_RESPONSE */
+	{ '<', "1100000000000000" },
+	/* INITIATE_CONTACT 4.1 with interrupt and monitor pages */
+	{ '>', "0e000000000000000100040000000000000020000000000000102000000000000020200000000000" },
+	/* VERSION_RESPONSE: version echoed below 5.0 */
+	{ '<', "0f000000000000000100000001000400" },
+	/* INITIATE_CONTACT of a version from the future, on the live connection */
+	{ '>', "0e000000000000000000070000000000020000000000000000000000000000000000000000000000" },
+	/* VERSION_RESPONSE: not supported */
+	{ '<', "0f000000000000000000000000000000" },
+};
+/* clang-format on */
+
+#endif
