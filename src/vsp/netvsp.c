@@ -466,6 +466,7 @@ int netvsp_offer(struct vmbus_server *srv, const struct netvsp_config *cfg, stru
 	nv->max_channels =
 		(u32)min_u64(cfg->max_channels ? cfg->max_channels : 1, NETVSP_CHANNELS_MAX);
 	memcpy(nv->permanent_mac, cfg->mac, sizeof(nv->permanent_mac));
+	memcpy(nv->mac, cfg->mac, sizeof(nv->mac));
 	snprintf(nv->name, sizeof(nv->name), "%s", cfg->name ? cfg->name : "");
 	loop_work_init(&nv->link_work, link_work);
 	ret = loop_acquire(nv, cfg->loop);

@@ -73,6 +73,11 @@ struct netvsp {
 	bool own_loop;
 	struct net_backend *be;
 	u8 permanent_mac[6];
+	/*
+	 * What the guest has set. It outlives the conversation, as Linux does not
+	 * set it again after a change of MTU; the permanent one is heard, too.
+	 */
+	u8 mac[6];
 	char name[64];
 	u32 max_channels;
 
@@ -82,7 +87,6 @@ struct netvsp {
 	u64 capabilities; /* enum nvsp_ndis_capability, the guest's */
 	enum rndis_state rndis;
 	u32 filter; /* enum rndis_packet_filter */
-	u8 mac[6];
 	struct netvsp_offload offload;
 	struct netvsp_rss rss;
 	struct netvsp_buffer recv, send;
