@@ -445,7 +445,8 @@ FAKE_FN u32 card_rndis_packet(u8 *out, const u8 *ppi, u32 ppi_bytes, const u8 *f
 	};
 
 	memcpy(out, &p, sizeof(p));
-	memcpy(out + sizeof(p), ppi, ppi_bytes);
+	if (ppi_bytes)
+		memcpy(out + sizeof(p), ppi, ppi_bytes);
 	memcpy(out + sizeof(p) + ppi_bytes, frame, bytes);
 	return p.header.length;
 }
