@@ -65,6 +65,9 @@ static u64 withdraw(u32 n)
 static void test_a_donated_page_cannot_be_used_until_it_comes_back(void **state)
 {
 	static const u64 gpns[] = { FIRST_GPN, FIRST_GPN + 1 };
+	const struct hypercall_regs input_there = { HVCALL_NOTIFY_LONG_SPIN_WAIT,
+						    FIRST_GPN * PAGE_BYTES, 0, true };
+	u64 result;
 	u8 byte;
 
 	assert_int_equal(deposit(HV_PARTITION_ID_SELF, gpns, 2),
@@ -73,13 +76,8 @@ static void test_a_donated_page_cannot_be_used_until_it_comes_back(void **state)
 	assert_int_not_equal(gmem_read(&ct.gmem, FIRST_GPN * PAGE_BYTES - 1, &byte, 2), 0);
 	assert_null(gmem_ptr(&ct.gmem, (FIRST_GPN + 1) * PAGE_BYTES, PAGE_BYTES));
 	/* Not for the input of a call either. */
-	assert_int_equal(
-		(u16)hypercall_execute(ct.vp[0],
-				       &(struct hypercall_regs){ HVCALL_NOTIFY_LONG_SPIN_WAIT,
-								 FIRST_GPN * PAGE_BYTES, 0, true },
-				       out()),
-		VP_OK);
-	assert_int_equal((u16)out()[0], HV_STATUS_INVALID_ALIGNMENT);
+	assert_int_equal(hypercall_execute(ct.vp[0], &input_there, &result), VP_OK);
+	assert_int_equal(result, HV_STATUS_INVALID_ALIGNMENT);
 	assert_int_equal(withdraw(2), HV_HYPERCALL_RESULT(HV_STATUS_SUCCESS, 2));
 	assert_int_equal(out()[0] + out()[1], 2 * FIRST_GPN + 1);
 	assert_int_equal(gmem_read(&ct.gmem, FIRST_GPN * PAGE_BYTES, &byte, 1), 0);
