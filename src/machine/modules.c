@@ -114,13 +114,14 @@ static bool is_builtin(const char *dir, const char *name)
 
 static int resolve_one(struct list_of_paths *l, const char *name, struct error *err)
 {
-	int ret = find_in_dep(l, name);
+	bool may_miss = *name == '-';
+	int ret = find_in_dep(l, name + may_miss);
 
 	if (ret == -ENOENT)
 		return error_set(err, ret, "%s: no modules.dep there (depmod makes it)", l->dir);
 	if (ret < 0)
 		return error_errno(err, ret, l->dir);
-	if (ret == 0 && !is_builtin(l->dir, name))
+	if (ret == 0 && !may_miss && !is_builtin(l->dir, name))
 		return error_set(err, -ENOENT, "%s: no module %s", l->dir, name);
 	return 0;
 }
