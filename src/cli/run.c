@@ -32,6 +32,7 @@ struct run_config {
 	const char *kernel; /* path, version, or NULL */
 	const char *initrd, *append, *rootfs, *trace;
 	struct net_spec nets[VMBUS_NETS_MAX];
+	struct disk_config disks[VMBUS_DISKS_MAX];
 	u64 timeout_ns;
 	bool json;
 	bool bare; /* the kernel is a program of its own: no root, no command line of ours */
@@ -105,6 +106,34 @@ static int set_quirks(void *cfg, const char *value, struct error *err)
 		       : error_set(err, -EINVAL, "there is no quirk '%s'; see 'nestor help run'", bad);
 }
 
+static int add_disk(struct run_config *rc, const char *value, bool cdrom, struct error *err)
+{
+	struct disk_config *d = &rc->disks[rc->machine.disk_count];
+	char why[256];
+
+	if (rc->machine.disk_count == VMBUS_DISKS_MAX)
+		return error_set(err, -EINVAL, "at most %u disks", VMBUS_DISKS_MAX);
+	if (block_spec_parse(value, &d->spec, why, sizeof(why)))
+		return error_set(err, -EINVAL, "%s", why);
+	if (!strstr(d->spec.path, "://") && access(d->spec.path, R_OK) < 0)
+		return error_errno(err, -errno, d->spec.path);
+	d->cdrom = cdrom;
+	d->spec.read_only |= cdrom;
+	rc->machine.disk_count++;
+	rc->machine.disks = rc->disks;
+	return 0;
+}
+
+static int set_disk(void *cfg, const char *value, struct error *err)
+{
+	return add_disk(cfg, value, false, err);
+}
+
+static int set_cdrom(void *cfg, const char *value, struct error *err)
+{
+	return add_disk(cfg, value, true, err);
+}
+
 static int set_net(void *cfg, const char *value, struct error *err)
 {
 	struct run_config *rc = cfg;
@@ -154,6 +183,9 @@ const struct option_row run_options[] = {
 	{ "append", "TEXT", "add to the kernel's command line", set_append },
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
+	{ "disk", "FILE", "a SCSI disk; FILE[,ro][,format=raw|qcow2|vhdx|vmdk][,serial=][,controller=][,lun=]",
+	  set_disk },
+	{ "cdrom", "FILE", "a DVD drive with this image in it", set_cdrom },
 	{ "net", "SPEC", "a network card: user[,hostfwd=tcp::PORT-:PORT], passt=SOCKET, tap=NAME; [,mac=]",
 	  set_net },
 	{ "vsock", "PATH", "hv_sock: a Unix socket at PATH reaches ports of the guest", set_vsock },

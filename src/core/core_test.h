@@ -35,18 +35,22 @@
 #define TEST_ALL_FEATURES   (~0u)
 
 struct core_test_config {
-	u32 vps; /* 0: one */
-	bool nested; /* the VPs have outer VPs */
-	u64 privileges; /* 0: all */
-	u32 features; /* 0: all; CORE_TEST_NONE: none */
+	u32 vps;	      /* 0: one */
+	bool nested;	      /* the VPs have outer VPs */
+	u64 privileges;	      /* 0: all */
+	u64 outer_privileges; /* 0: the same */
+	u32 features;	      /* 0: all; CORE_TEST_NONE: none */
 	u64 hv_pages_gpa;
+	u64 ram_bytes; /* 0: TEST_RAM_BYTES */
+	u8 *ram;       /* page-aligned, the caller's; NULL: allocated */
 };
 #define CORE_TEST_NONE BIT(31) /* a feature bit without a meaning */
 
 struct core_test {
 	struct engine_vm *vm;
 	struct engine_vcpu *vcpu[TEST_VPS_MAX];
-	u8 *ram;
+	u8 *ram, *own_ram;
+	u64 ram_bytes;
 	struct gmem gmem;
 	struct refclock clock;
 	struct timer_service *timers;
@@ -125,11 +129,13 @@ static inline void core_test_create(struct core_test *ct, const struct core_test
 	memset(ct, 0, sizeof(*ct));
 	ct->vps = cfg->vps ? cfg->vps : 1;
 	ret = engine_vm_create(&fake_engine, &vm_cfg, &ct->vm);
-	ct->ram = aligned_alloc(PAGE_BYTES, TEST_RAM_BYTES);
+	ct->ram_bytes = cfg->ram_bytes ? cfg->ram_bytes : TEST_RAM_BYTES;
+	ct->own_ram = cfg->ram ? NULL : aligned_alloc(PAGE_BYTES, ct->ram_bytes);
+	ct->ram = cfg->ram ? cfg->ram : ct->own_ram;
 	assert(!ret && ct->ram);
-	memset(ct->ram, 0, TEST_RAM_BYTES);
-	ret = gmem_init(&ct->gmem) || gmem_add(&ct->gmem, 0, TEST_RAM_BYTES, ct->ram, GMEM_RAM) ||
-	      ct->vm->ops->vm_map(ct->vm, 0, TEST_RAM_BYTES, ct->ram, true) ||
+	memset(ct->ram, 0, ct->ram_bytes);
+	ret = gmem_init(&ct->gmem) || gmem_add(&ct->gmem, 0, ct->ram_bytes, ct->ram, GMEM_RAM) ||
+	      ct->vm->ops->vm_map(ct->vm, 0, ct->ram_bytes, ct->ram, true) ||
 	      refclock_init(&ct->clock, ct->vm);
 	assert(!ret);
 	ct->timers = timer_service_create(refclock_now_ns, &ct->clock, true);
@@ -143,7 +149,11 @@ static inline void core_test_create(struct core_test *ct, const struct core_test
 	hypervisor_init(&ct->hv_outer, "L0", &ct->clock, ct->timers);
 	ct->p = core_test_partition(ct, &ct->hv, cfg, ct->vp);
 	if (cfg->nested) {
-		ct->outer = core_test_partition(ct, &ct->hv_outer, cfg, ct->outer_vp);
+		struct core_test_config outer = *cfg;
+
+		if (cfg->outer_privileges)
+			outer.privileges = cfg->outer_privileges;
+		ct->outer = core_test_partition(ct, &ct->hv_outer, &outer, ct->outer_vp);
 		for (u32 i = 0; i < ct->vps; i++)
 			ct->vp[i]->outer = ct->outer_vp[i];
 	}
@@ -160,7 +170,7 @@ static inline void core_test_destroy(struct core_test *ct)
 		ct->vm->ops->vcpu_destroy(ct->vcpu[i]);
 	gmem_fini(&ct->gmem);
 	ct->vm->ops->vm_destroy(ct->vm);
-	free(ct->ram);
+	free(ct->own_ram);
 }
 
 /* Moves the clock and lets timers fire. */

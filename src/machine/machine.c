@@ -416,11 +416,12 @@ static int create_vmbus(struct machine *m, const struct machine_config *cfg, str
 {
 	const struct vmbus_devices_config dc = { .name = "nestor", .vp_count = cfg->cpus,
 						 .nets = cfg->nets, .net_count = cfg->net_count,
+						 .disks = cfg->disks, .disk_count = cfg->disk_count,
 						 .vsock_path = cfg->vsock_path };
 	int ret;
 
 	if (!m->role->vmbus)
-		return cfg->net_count || cfg->vsock_path
+		return cfg->net_count || cfg->disk_count || cfg->vsock_path
 			       ? error_set(err, -EINVAL, "role %s has no VMBus for these devices",
 					   m->role->name)
 			       : 0;

@@ -6,11 +6,11 @@
 #ifndef NESTOR_MACHINE_MACHINE_H
 #define NESTOR_MACHINE_MACHINE_H
 
-#include "backend/net.h"
 #include "core/partition.h"
 #include "machine/boot_linux.h"
 #include "machine/error.h"
 #include "machine/role.h"
+#include "machine/vmbus_devices.h"
 
 struct machine_config {
 	enum role role;
@@ -26,6 +26,8 @@ struct machine_config {
 	bool donated_ignore; /* a root may touch pages it has deposited */
 	const struct net_spec *nets;
 	u32 net_count;
+	const struct disk_config *disks;
+	u32 disk_count;
 	const char *vsock_path;
 	bool com1_stdio; /* first serial port on standard input and output */
 };

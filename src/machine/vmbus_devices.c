@@ -11,6 +11,7 @@
 #include "vsp/kvp.h"
 #include "vsp/netvsp.h"
 #include "vsp/shutdown.h"
+#include "vsp/storvsp.h"
 #include "vsp/timesync.h"
 #include "vsp/vss.h"
 
@@ -23,6 +24,7 @@ struct vmbus_devices {
 	struct fcopy *fcopy;
 	struct netvsp *net[VMBUS_NETS_MAX];
 	u32 net_count;
+	struct storvsp *storage[VMBUS_CONTROLLERS_MAX];
 	struct hvsock *hvsock;
 };
 
@@ -62,6 +64,52 @@ static int offer_net(struct vmbus_devices *d, struct vmbus_server *srv,
 	return 0;
 }
 
+/* The controller the disk names, offered when the first disk asks for it. */
+static int controller(struct vmbus_devices *d, struct vmbus_server *srv, u32 vp_count, u32 n,
+		      struct storvsp **out)
+{
+	/* Linux opens one channel per four processors. */
+	struct storvsp_config sc = { .instance_id = storvsp_instance_id(n), .order = n,
+				     .max_subchannels = (vp_count - 1) / 4 };
+	int ret = d->storage[n] ? 0 : storvsp_create(srv, &sc, &d->storage[n]);
+
+	*out = d->storage[n];
+	return ret;
+}
+
+static int attach_disk(struct vmbus_devices *d, struct vmbus_server *srv,
+		       const struct vmbus_devices_config *cfg, u32 i, struct error *err)
+{
+	const struct disk_config *disk = &cfg->disks[i];
+	const struct scsi_lun_config lc = { .serial = disk->spec.serial, .identity = i };
+	u32 n = disk->spec.controller < 0 ? 0 : (u32)disk->spec.controller;
+	struct block_device *dev;
+	struct storvsp *sv;
+	struct scsi_lun *lun;
+	char why[256];
+	int number, ret;
+
+	if (n >= VMBUS_CONTROLLERS_MAX)
+		return error_set(err, -EINVAL, "%s: controllers are numbered 0 to %u",
+				 disk->spec.path, VMBUS_CONTROLLERS_MAX - 1);
+	ret = block_open(&disk->spec, &dev, why, sizeof(why));
+	if (ret)
+		return error_set(err, ret, "%s", why);
+	lun = disk->cdrom ? scsi_cdrom_create(dev, &lc) : scsi_disk_create(dev, &lc);
+	block_put(dev);
+	if (!lun)
+		return error_errno(err, -ENOMEM, disk->spec.path);
+	ret = controller(d, srv, cfg->vp_count, n, &sv);
+	number = ret ? ret : disk->spec.lun < 0 ? storvsp_free_number(sv) : disk->spec.lun;
+	if (number >= 0)
+		ret = storvsp_attach(sv, (u32)number, lun);
+	if (number < 0 || ret) {
+		scsi_lun_put(lun);
+		return error_errno(err, number < 0 ? number : ret, disk->spec.path);
+	}
+	return 0;
+}
+
 int vmbus_devices_create(struct vmbus_server *srv, const struct vmbus_devices_config *cfg,
 			 struct vmbus_devices **out, struct error *err)
 {
@@ -75,6 +123,8 @@ int vmbus_devices_create(struct vmbus_server *srv, const struct vmbus_devices_co
 		error_errno(err, ret, "integration services");
 	for (u32 i = 0; !ret && i < cfg->net_count; i++)
 		ret = offer_net(d, srv, cfg, i, err);
+	for (u32 i = 0; !ret && i < cfg->disk_count; i++)
+		ret = attach_disk(d, srv, cfg, i, err);
 	if (!ret && cfg->vsock_path) {
 		const struct hvsock_config hc = { .path = cfg->vsock_path };
 

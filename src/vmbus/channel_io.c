@@ -35,6 +35,7 @@ void channel_io_init(struct vmbus_channel *ch)
 	loop_work_init(&ch->drain_work, drain_run);
 	loop_work_init(&ch->flush_work, flush_run);
 	ch->live = ch->in_core = ch->suboffers = false;
+	ch->lulled = false;
 	ch->owed = ch->reserve_wanted = ch->send_wanted = 0;
 	ch->data = NULL;
 	memset(&ch->stats, 0, sizeof(ch->stats));
@@ -169,6 +170,35 @@ static int drain_some(struct vmbus_channel *ch, u32 *budget)
 	return ret;
 }
 
+/*
+ * Completions are due soon, and each is an occasion to look for packets: the
+ * guest need not signal them. If nothing completes for a while, it has to again.
+ */
+static void lull_run(struct loop_timer *t)
+{
+	struct vmbus_channel *ch = container_of(t, struct vmbus_channel, lull);
+
+	ch->lulled = ch->stats.completions == ch->lull_completions;
+	drain_run(&ch->drain_work);
+}
+
+static bool polled(struct vmbus_channel *ch)
+{
+	u32 enough = ops_of(ch)->poll_owed;
+
+	if (!enough || ch->owed < enough) {
+		loop_timer_cancel(&ch->lull);
+		ch->lulled = false;
+	}
+	if (!enough || ch->owed < enough || ch->lulled)
+		return false;
+	if (!loop_timer_armed(&ch->lull)) {
+		ch->lull_completions = ch->stats.completions;
+		loop_timer_after(ch->loop, &ch->lull, VMBUS_POLL_NS, lull_run);
+	}
+	return true;
+}
+
 static void drain_run(struct loop_work *w)
 {
 	struct vmbus_channel *ch = container_of(w, struct vmbus_channel, drain_work);
@@ -185,7 +215,7 @@ static void drain_run(struct loop_work *w)
 		vmbus_ring_mask(&ch->ring, true);
 		ret = drain_some(ch, &budget);
 		/* Stalled, it stays masked: new packets change nothing. */
-	} while (ch->live && ret == 0 && vmbus_ring_unmask_and_check(&ch->ring));
+	} while (ch->live && ret == 0 && !polled(ch) && vmbus_ring_unmask_and_check(&ch->ring));
 	if (ret == 1 && ch->live)
 		loop_post(ch->loop, &ch->drain_work);
 	update_wish(ch);
@@ -198,6 +228,10 @@ static void flush_run(struct loop_work *w)
 
 	publish(ch);
 	update_wish(ch);
+	if (ch->live && ops_of(ch)->poll_owed) {
+		ch->lulled = false;
+		drain_run(&ch->drain_work);
+	}
 }
 
 static void doorbell_ready(struct loop_fd *lf, u32 events)
@@ -243,6 +277,7 @@ void channel_io_close(struct loop_work *w)
 	ch->live = false;
 	loop_fd_del(&ch->doorbell);
 	loop_timer_cancel(&ch->poll);
+	loop_timer_cancel(&ch->lull);
 	ret = ops_of(ch)->closed ? ops_of(ch)->closed(ch) : 0;
 	if (ret != -EINPROGRESS)
 		vmbus_channel_close_done(ch);

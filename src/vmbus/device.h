@@ -45,6 +45,13 @@ struct vmbus_device_ops {
 	 * itself.
 	 */
 	u32 completion_max;
+	/*
+	 * From this many completions owed on, the guest is not asked to signal new
+	 * packets: they are looked for whenever completions are written, and at the
+	 * latest VMBUS_POLL_NS after the last one. For devices whose completions
+	 * come fast. 0: never.
+	 */
+	u32 poll_owed;
 	/* Largest packet accepted from the guest, bytes; 0: 32 KiB. A larger one is corruption. */
 	u32 packet_max;
 
@@ -77,6 +84,8 @@ struct vmbus_device_ops {
 	/* Frees the device. Not called if vmbus_offer() failed. */
 	void (*destroy)(void *dev);
 };
+
+#define VMBUS_POLL_NS (50 * NS_PER_US)
 
 struct vmbus_offer {
 	const struct vmbus_device_ops *ops; /* outlives the device */

@@ -176,8 +176,8 @@ static void call_subchannel(struct nvsp_call *c)
 
 static const struct nvsp_row {
 	u32 type;
-	u32 bytes; /* at least */
-	u32 version; /* at least; 0: before one is negotiated, too */
+	u32 bytes;	  /* at least */
+	u32 version;	  /* at least; 0: before one is negotiated, too */
 	bool any_channel; /* else the primary one only */
 	void (*fn)(struct nvsp_call *c);
 } nvsp_messages[] = {
@@ -466,6 +466,7 @@ int netvsp_offer(struct vmbus_server *srv, const struct netvsp_config *cfg, stru
 	nv->max_channels =
 		(u32)min_u64(cfg->max_channels ? cfg->max_channels : 1, NETVSP_CHANNELS_MAX);
 	memcpy(nv->permanent_mac, cfg->mac, sizeof(nv->permanent_mac));
+	memcpy(nv->mac, cfg->mac, sizeof(nv->mac));
 	snprintf(nv->name, sizeof(nv->name), "%s", cfg->name ? cfg->name : "");
 	loop_work_init(&nv->link_work, link_work);
 	ret = loop_acquire(nv, cfg->loop);

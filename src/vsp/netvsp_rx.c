@@ -328,7 +328,8 @@ static bool wanted(const struct netvsp *nv, const u8 *dst)
 		return nv->filter & RNDIS_FILTER_BROADCAST;
 	if (dst[0] & 1)
 		return nv->filter & (RNDIS_FILTER_MULTICAST | RNDIS_FILTER_ALL_MULTICAST);
-	return nv->filter & RNDIS_FILTER_DIRECTED && memcmp(dst, nv->mac, 6) == 0;
+	return nv->filter & RNDIS_FILTER_DIRECTED &&
+	       (memcmp(dst, nv->mac, 6) == 0 || memcmp(dst, nv->permanent_mac, 6) == 0);
 }
 
 static void sink_rx(void *ctx, const struct net_frame *f)

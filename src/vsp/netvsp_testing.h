@@ -9,12 +9,14 @@
 #include "vmbus/testing.h"
 #include "vsp/netvsp_internal.h"
 
-#define CARD_FRAMES	64
+#define CARD_FRAMES 64
+#ifndef CARD_RECV_PAGES
 #define CARD_RECV_PAGES 512u
 #define CARD_SEND_PAGES 256u
 #define CARD_RING_PAGES 16u
-#define CARD_CHANNELS	4u
-#define CARD_NO_ANSWER	UINT64_MAX /* transaction id, as Linux names it */
+#endif
+#define CARD_CHANNELS  4u
+#define CARD_NO_ANSWER UINT64_MAX /* transaction id, as Linux names it */
 
 struct card_frame {
 	u32 bytes;
@@ -445,7 +447,8 @@ FAKE_FN u32 card_rndis_packet(u8 *out, const u8 *ppi, u32 ppi_bytes, const u8 *f
 	};
 
 	memcpy(out, &p, sizeof(p));
-	memcpy(out + sizeof(p), ppi, ppi_bytes);
+	if (ppi_bytes)
+		memcpy(out + sizeof(p), ppi, ppi_bytes);
 	memcpy(out + sizeof(p) + ppi_bytes, frame, bytes);
 	return p.header.length;
 }

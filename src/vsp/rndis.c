@@ -157,6 +157,5 @@ void rndis_reset(struct netvsp *nv)
 	nv->filter = 0;
 	nv->rss = (struct netvsp_rss){ 0 };
 	nv->offload = (struct netvsp_offload){ 0 };
-	memcpy(nv->mac, nv->permanent_mac, sizeof(nv->mac));
 	netvsp_rx_caps(nv);
 }

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* SCSI as far as a disk and a DVD drive need it. Sources: SPC-4, SBC-3, MMC-6. */
+#ifndef NESTOR_HVDEF_SCSI_H
+#define NESTOR_HVDEF_SCSI_H
+
+#include "base/types.h"
+
+enum scsi_opcode {
+	SCSI_TEST_UNIT_READY = 0x00,
+	SCSI_REQUEST_SENSE = 0x03,
+	SCSI_READ_6 = 0x08,
+	SCSI_WRITE_6 = 0x0a,
+	SCSI_INQUIRY = 0x12,
+	SCSI_MODE_SENSE_6 = 0x1a,
+	SCSI_START_STOP_UNIT = 0x1b,
+	SCSI_PREVENT_ALLOW_MEDIUM_REMOVAL = 0x1e,
+	SCSI_READ_CAPACITY_10 = 0x25,
+	SCSI_READ_10 = 0x28,
+	SCSI_WRITE_10 = 0x2a,
+	SCSI_VERIFY_10 = 0x2f,
+	SCSI_SYNCHRONIZE_CACHE_10 = 0x35,
+	SCSI_WRITE_SAME_10 = 0x41,
+	SCSI_UNMAP = 0x42,
+	SCSI_READ_TOC = 0x43,
+	SCSI_GET_CONFIGURATION = 0x46,
+	SCSI_GET_EVENT_STATUS = 0x4a,
+	SCSI_READ_DISC_INFORMATION = 0x51,
+	SCSI_READ_TRACK_INFORMATION = 0x52,
+	SCSI_MODE_SENSE_10 = 0x5a,
+	SCSI_PERSISTENT_RESERVE_IN = 0x5e,
+	SCSI_READ_16 = 0x88,
+	SCSI_WRITE_16 = 0x8a,
+	SCSI_VERIFY_16 = 0x8f,
+	SCSI_SYNCHRONIZE_CACHE_16 = 0x91,
+	SCSI_WRITE_SAME_16 = 0x93,
+	SCSI_SERVICE_ACTION_IN_16 = 0x9e,
+	SCSI_REPORT_LUNS = 0xa0,
+	SCSI_READ_12 = 0xa8,
+	SCSI_WRITE_12 = 0xaa,
+	SCSI_SET_CD_SPEED = 0xbb,
+	SCSI_MECHANISM_STATUS = 0xbd,
+};
+
+enum { /* service actions of SERVICE ACTION IN(16) */
+       SCSI_SAI_READ_CAPACITY_16 = 0x10,
+       SCSI_SAI_GET_LBA_STATUS = 0x12,
+};
+
+enum scsi_status {
+	SCSI_GOOD = 0x00,
+	SCSI_CHECK_CONDITION = 0x02,
+	SCSI_BUSY = 0x08,
+};
+
+enum scsi_sense_key {
+	SCSI_KEY_NONE = 0x0,
+	SCSI_KEY_NOT_READY = 0x2,
+	SCSI_KEY_MEDIUM_ERROR = 0x3,
+	SCSI_KEY_HARDWARE_ERROR = 0x4,
+	SCSI_KEY_ILLEGAL_REQUEST = 0x5,
+	SCSI_KEY_UNIT_ATTENTION = 0x6,
+	SCSI_KEY_DATA_PROTECT = 0x7,
+	SCSI_KEY_ABORTED = 0xb,
+};
+
+/* Key, additional code and qualifier in one number. */
+#define SCSI_SENSE(key, asc, ascq) ((u32)(key) << 16 | (u32)(asc) << 8 | (u32)(ascq))
+
+#define SCSI_SENSE_NO_MEDIUM	   SCSI_SENSE(SCSI_KEY_NOT_READY, 0x3a, 0x00)
+#define SCSI_SENSE_WRITE_ERROR	   SCSI_SENSE(SCSI_KEY_MEDIUM_ERROR, 0x0c, 0x00)
+#define SCSI_SENSE_READ_ERROR	   SCSI_SENSE(SCSI_KEY_MEDIUM_ERROR, 0x11, 0x00)
+#define SCSI_SENSE_INTERNAL	   SCSI_SENSE(SCSI_KEY_HARDWARE_ERROR, 0x44, 0x00)
+#define SCSI_SENSE_LIST_LENGTH	   SCSI_SENSE(SCSI_KEY_ILLEGAL_REQUEST, 0x1a, 0x00)
+#define SCSI_SENSE_INVALID_OPCODE  SCSI_SENSE(SCSI_KEY_ILLEGAL_REQUEST, 0x20, 0x00)
+#define SCSI_SENSE_LBA_RANGE	   SCSI_SENSE(SCSI_KEY_ILLEGAL_REQUEST, 0x21, 0x00)
+#define SCSI_SENSE_INVALID_FIELD   SCSI_SENSE(SCSI_KEY_ILLEGAL_REQUEST, 0x24, 0x00)
+#define SCSI_SENSE_INVALID_LIST	   SCSI_SENSE(SCSI_KEY_ILLEGAL_REQUEST, 0x26, 0x00)
+#define SCSI_SENSE_REMOVAL_DENIED  SCSI_SENSE(SCSI_KEY_ILLEGAL_REQUEST, 0x53, 0x02)
+#define SCSI_SENSE_MEDIUM_CHANGED  SCSI_SENSE(SCSI_KEY_UNIT_ATTENTION, 0x28, 0x00)
+#define SCSI_SENSE_CAPACITY_CHANGE SCSI_SENSE(SCSI_KEY_UNIT_ATTENTION, 0x2a, 0x09)
+#define SCSI_SENSE_WRITE_PROTECTED SCSI_SENSE(SCSI_KEY_DATA_PROTECT, 0x27, 0x00)
+#define SCSI_SENSE_NO_SPACE	   SCSI_SENSE(SCSI_KEY_DATA_PROTECT, 0x27, 0x07)
+
+#define SCSI_SENSE_BYTES 18u /* fixed format */
+
+enum scsi_device_type { SCSI_TYPE_DISK = 0x00, SCSI_TYPE_CDROM = 0x05, SCSI_TYPE_ABSENT = 0x7f };
+
+enum scsi_vpd_page {
+	SCSI_VPD_SUPPORTED = 0x00,
+	SCSI_VPD_SERIAL = 0x80,
+	SCSI_VPD_IDENTIFICATION = 0x83,
+	SCSI_VPD_BLOCK_LIMITS = 0xb0,
+	SCSI_VPD_CHARACTERISTICS = 0xb1,
+	SCSI_VPD_PROVISIONING = 0xb2,
+};
+
+enum scsi_mode_page {
+	SCSI_MODE_READ_RECOVERY = 0x01,
+	SCSI_MODE_CACHING = 0x08,
+	SCSI_MODE_CONTROL = 0x0a,
+	SCSI_MODE_CAPABILITIES = 0x2a, /* MMC */
+	SCSI_MODE_ALL = 0x3f,
+};
+
+static inline u16 get_be16(const u8 *p)
+{
+	return (u16)(p[0] << 8 | p[1]);
+}
+
+static inline u32 get_be32(const u8 *p)
+{
+	return (u32)get_be16(p) << 16 | get_be16(p + 2);
+}
+
+static inline u64 get_be64(const u8 *p)
+{
+	return (u64)get_be32(p) << 32 | get_be32(p + 4);
+}
+
+static inline void put_be16(u8 *p, u16 v)
+{
+	p[0] = (u8)(v >> 8);
+	p[1] = (u8)v;
+}
+
+static inline void put_be32(u8 *p, u32 v)
+{
+	put_be16(p, (u16)(v >> 16));
+	put_be16(p + 2, (u16)v);
+}
+
+static inline void put_be64(u8 *p, u64 v)
+{
+	put_be32(p, (u32)(v >> 32));
+	put_be32(p + 4, (u32)v);
+}
+
+#endif
