@@ -151,7 +151,7 @@ def boot_case(kernel, cpus):
                    8: "success is status 0"}[cpus], r.code == (7 if cpus == 2 else 0), r)
             check("one summary line with the time to init",
                   re.search(rf"^nestor: guest, {re.escape(kernel)}\.\S+, {cpus} VPs?: .*init at "
-                            r"\d+\.\d+ s, \d+ exits; \d+ exits \(.*\); \d+ hypercalls$",
+                            r"\d+\.\d+ s, \d+ exits; \d+ exits \(.*\); \d+ hypercalls(, \d+ refused)?$",
                             r.summary()), r.err)
             if cpus == 8:
                 check_trace_json(trace, cpus)
