@@ -39,14 +39,36 @@ static double seconds(u64 ns)
 	return (double)ns / 1e9;
 }
 
-/* The last lines of the kernel's text: that is where the reason stands. */
+/* Guest bytes without control characters, up to the end of the line. */
+static void print_guest_line(FILE *out, const char *text, size_t len)
+{
+	for (; len && *text != '\n'; text++, len--)
+		fputc(*text < 0x20 || *text == 0x7F ? ' ' : *text, out);
+}
+
+/* "Kernel panic - not syncing: reason" stands above the registers and the call trace. */
+static void print_reason(FILE *out, const char *text, size_t len)
+{
+	static const char what[] = "Kernel panic - ";
+	const char *last = NULL, *p = text;
+
+	while ((p = memmem(p, len - (size_t)(p - text), what, sizeof(what) - 1)))
+		last = p++;
+	if (!last)
+		return;
+	fputs(": ", out);
+	print_guest_line(out, last, len - (size_t)(last - text));
+}
+
+/* The reason, and the last lines of the kernel's text. */
 static void print_crash(FILE *out, const struct crash_report *c)
 {
 	const char *text = c->message;
 	u32 n = c->message_bytes, from = 0, lines = 0;
 
-	fprintf(out,
-		"nestor: the guest reported a panic: P0 0x%llx P1 0x%llx P2 0x%llx P3 0x%llx P4 0x%llx\n",
+	fputs("nestor: the guest reported a panic", out);
+	print_reason(out, text, n);
+	fprintf(out, "\nnestor: its crash registers: P0 0x%llx P1 0x%llx P2 0x%llx P3 0x%llx P4 0x%llx\n",
 		(unsigned long long)c->parameter[0], (unsigned long long)c->parameter[1],
 		(unsigned long long)c->parameter[2], (unsigned long long)c->parameter[3],
 		(unsigned long long)c->parameter[4]);
@@ -195,7 +217,8 @@ static void print_json(FILE *out, const struct machine_config *cfg, struct machi
 	json_object_set_new(o, "memory_bytes", integer(cfg->memory_bytes));
 	json_object_set_new(o, "ended", json_string(r->text));
 	json_object_set_new(o, "status", json_integer(report_status(r)));
-	json_object_set_new(o, "setup_seconds", json_real(seconds(r->setup_ns)));
+	json_object_set_new(o, "start_seconds", json_real(seconds(r->setup_ns)));
+	json_object_set_new(o, "start_cpu_seconds", json_real(seconds(r->setup_cpu_ns)));
 	json_object_set_new(o, "init_seconds",
 			    r->init_ns ? json_real(seconds(r->init_ns)) : json_null());
 	json_object_set_new(o, "run_seconds", json_real(seconds(r->run_ns)));

@@ -422,7 +422,8 @@ static int run_incubated(const struct run_config *rc, int argc, char **argv)
 int cmd_run(const struct command *cmd, int argc, char **argv)
 {
 	struct run_config rc = { .machine = { .role = ROLE_GUEST, .cpus = 1,
-					      .memory_bytes = DEFAULT_MEMORY, .quirks_auto = true } };
+					      .memory_bytes = DEFAULT_MEMORY, .quirks_auto = true,
+					      .began_ns = now_ns() } };
 	struct cached_kernel kernel;
 	struct kvm_probe probe;
 	struct watch w = { 0 };
