@@ -39,13 +39,36 @@ static double seconds(u64 ns)
 	return (double)ns / 1e9;
 }
 
-/* The last lines of the kernel's text: that is where the reason stands. */
+/* Guest bytes without control characters, up to the end of the line. */
+static void print_guest_line(FILE *out, const char *text, size_t len)
+{
+	for (; len && *text != '\n'; text++, len--)
+		fputc(*text < 0x20 || *text == 0x7F ? ' ' : *text, out);
+}
+
+/* "Kernel panic - not syncing: reason" stands above the registers and the call trace. */
+static void print_reason(FILE *out, const char *text, size_t len)
+{
+	static const char what[] = "Kernel panic - ";
+	const char *last = NULL, *p = text;
+
+	while ((p = memmem(p, len - (size_t)(p - text), what, sizeof(what) - 1)))
+		last = p++;
+	if (!last)
+		return;
+	fputs(": ", out);
+	print_guest_line(out, last, len - (size_t)(last - text));
+}
+
+/* The reason, and the last lines of the kernel's text. */
 static void print_crash(FILE *out, const struct crash_report *c)
 {
 	const char *text = c->message;
 	u32 n = c->message_bytes, from = 0, lines = 0;
 
-	fprintf(out, "nestor: the guest reported a panic: P0 0x%llx P1 0x%llx P2 0x%llx P3 0x%llx P4 0x%llx\n",
+	fputs("nestor: the guest reported a panic", out);
+	print_reason(out, text, n);
+	fprintf(out, "\nnestor: its crash registers: P0 0x%llx P1 0x%llx P2 0x%llx P3 0x%llx P4 0x%llx\n",
 		(unsigned long long)c->parameter[0], (unsigned long long)c->parameter[1],
 		(unsigned long long)c->parameter[2], (unsigned long long)c->parameter[3],
 		(unsigned long long)c->parameter[4]);
@@ -71,8 +94,8 @@ static void print_line(FILE *out, const struct machine_config *cfg, const struct
 	const char *sep = "";
 
 	fprintf(out, "nestor: %s, %s, %u VP%s: %s after %.2f s", role_profiles[cfg->role].name,
-		r->kernel[0] ? r->kernel : cfg->kernel, cfg->cpus, cfg->cpus == 1 ? "" : "s", r->text,
-		seconds(r->run_ns));
+		r->kernel[0] ? r->kernel : cfg->kernel, cfg->cpus, cfg->cpus == 1 ? "" : "s",
+		r->text, seconds(r->run_ns));
 	if (r->init_ns)
 		fprintf(out, "; init at %.2f s, %llu exits", seconds(r->init_ns),
 			(unsigned long long)r->init_exits);
@@ -94,26 +117,35 @@ static void print_line(FILE *out, const struct machine_config *cfg, const struct
 static void count_cell(FILE *out, u64 n)
 {
 	if (n)
-		fprintf(out, "%10llu", (unsigned long long)n);
+		fprintf(out, "%9llu", (unsigned long long)n);
 	else
-		fprintf(out, "%10s", ".");
+		fprintf(out, "%9s", ".");
 }
 
-/* Which of its two hypervisors a nested root talked to. */
+static void route_heading(FILE *out, const char *what)
+{
+	fprintf(out, "\n  %-34s%9s%9s%9s%9s\n", what, "L0", "L1", "L1>L0", "refused");
+}
+
+/*
+ * Which of its two hypervisors a nested root talked to. L1>L0: sent to L1, which passed
+ * it on because a quirk told it to.
+ */
 static void print_routes(FILE *out, struct machine *m)
 {
 	struct machine_route rows[MACHINE_ROUTES_MAX];
 	u32 n = machine_routes(m, rows, MACHINE_ROUTES_MAX);
 
-	fprintf(out, "\n  %-34s%10s%10s%10s\n", "hypercall", "L0", "L1", "refused");
+	route_heading(out, "hypercall");
 	for (u32 i = 0; i < n; i++) {
 		const struct machine_route *r = &rows[i];
 
 		if (i && !r->hypercall && rows[i - 1].hypercall)
-			fprintf(out, "\n  %-34s%10s%10s%10s\n", "register", "L0", "L1", "refused");
+			route_heading(out, "register");
 		fprintf(out, "  %-34s", r->name);
 		count_cell(out, r->outer);
-		count_cell(out, r->own);
+		count_cell(out, r->own - min_u64(r->own, r->forwarded));
+		count_cell(out, r->forwarded);
 		count_cell(out, r->own_refused + r->outer_refused);
 		fputc('\n', out);
 	}
@@ -140,9 +172,10 @@ static json_t *routes_json(struct machine *m)
 
 	for (u32 i = 0; i < n; i++)
 		json_array_append_new(
-			a, json_pack("{s:s, s:s, s:I, s:I, s:I}", "name", rows[i].name, "kind",
+			a, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "name", rows[i].name, "kind",
 				     rows[i].hypercall ? "hypercall" : "register", "L0",
-				     (json_int_t)rows[i].outer, "L1", (json_int_t)rows[i].own, "refused",
+				     (json_int_t)rows[i].outer, "L1", (json_int_t)rows[i].own,
+				     "forwarded", (json_int_t)rows[i].forwarded, "refused",
 				     (json_int_t)(rows[i].own_refused + rows[i].outer_refused)));
 	return a;
 }
@@ -184,7 +217,8 @@ static void print_json(FILE *out, const struct machine_config *cfg, struct machi
 	json_object_set_new(o, "memory_bytes", integer(cfg->memory_bytes));
 	json_object_set_new(o, "ended", json_string(r->text));
 	json_object_set_new(o, "status", json_integer(report_status(r)));
-	json_object_set_new(o, "setup_seconds", json_real(seconds(r->setup_ns)));
+	json_object_set_new(o, "start_seconds", json_real(seconds(r->setup_ns)));
+	json_object_set_new(o, "start_cpu_seconds", json_real(seconds(r->setup_cpu_ns)));
 	json_object_set_new(o, "init_seconds",
 			    r->init_ns ? json_real(seconds(r->init_ns)) : json_null());
 	json_object_set_new(o, "run_seconds", json_real(seconds(r->run_ns)));
