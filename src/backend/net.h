@@ -34,10 +34,10 @@ struct net_meta {
 	 */
 	bool needs_csum;
 	u16 csum_start, csum_offset; /* of the L4 header; of the field from there */
-	bool csum_ok; /* IP and TCP or UDP checksums are known to be right */
-	u8 gso; /* enum net_gso: the frame is to be cut into segments ... */
-	u16 gso_bytes; /* ... of this much payload */
-	u16 header_bytes; /* with gso: Ethernet, IP and TCP headers */
+	bool csum_ok;		     /* IP and TCP or UDP checksums are known to be right */
+	u8 gso;			     /* enum net_gso: the frame is to be cut into segments ... */
+	u16 gso_bytes;		     /* ... of this much payload */
+	u16 header_bytes;	     /* with gso: Ethernet, IP and TCP headers */
 };
 
 struct net_frame {
@@ -67,7 +67,7 @@ struct net_sink_ops {
 /* What the guest takes; otherwise the device cuts and completes frames itself. */
 struct net_rx_caps {
 	bool large_tcp4, large_tcp6; /* frames with gso */
-	u32 mtu; /* of the guest */
+	u32 mtu;		     /* of the guest */
 };
 
 struct net_backend_ops {
@@ -91,8 +91,8 @@ struct net_backend {
 	struct loop *loop;
 	const struct net_sink_ops *sink;
 	void *sink_ctx;
-	bool link_up; /* at start; later changes come by sink->link */
-	u32 mtu; /* the guest's default */
+	bool link_up;	/* at start; later changes come by sink->link */
+	u32 mtu;	/* the guest's default */
 	u64 speed_bits; /* per second, to be shown */
 };
 

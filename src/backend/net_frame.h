@@ -20,10 +20,10 @@ enum {
 
 /* What net_headers_parse() found. Offsets are from the frame's start; 0: there is none. */
 struct net_headers {
-	u16 l3; /* IP header */
-	u16 l4; /* TCP or UDP header, whole inside the bytes given; 0 in a fragment */
+	u16 l3;	     /* IP header */
+	u16 l4;	     /* TCP or UDP header, whole inside the bytes given; 0 in a fragment */
 	u16 payload; /* behind the L4 header */
-	u8 version; /* 4, 6 or 0 */
+	u8 version;  /* 4, 6 or 0 */
 	u8 protocol; /* of the L4 header; 0 if l4 is */
 	bool fragment;
 };

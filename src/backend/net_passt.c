@@ -30,7 +30,7 @@ struct net_passt {
 	u32 events;
 	bool paused; /* the device has no room */
 	u8 *in, *out;
-	u32 in_at, in_end; /* bytes of `in` not handled yet */
+	u32 in_at, in_end;   /* bytes of `in` not handled yet */
 	u32 out_at, out_end; /* bytes of `out` not sent yet */
 };
 

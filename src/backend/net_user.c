@@ -59,7 +59,7 @@ struct user_fd {
 	struct loop_fd lf;
 	struct net_user *user;
 	struct list node;
-	u32 round; /* the last slirp_pollfds_fill() that named it */
+	u32 round;	 /* the last slirp_pollfds_fill() that named it */
 	int want, ready; /* SLIRP_POLL_* */
 	bool added;
 };
@@ -301,7 +301,7 @@ static void watch(struct net_user *user)
 
 	user->round++;
 	user->api.fill(user->slirp, &timeout_ms, add_poll, user);
-	list_for_each_safe (pos, tmp, &user->watched) {
+	list_for_each_safe(pos, tmp, &user->watched) {
 		struct user_fd *uf = list_entry(pos, struct user_fd, node);
 
 		if (uf->round != user->round)
@@ -412,7 +412,7 @@ static int user_start(struct net_backend *be)
 	struct net_user *user = user_of(be);
 	struct list *pos;
 
-	list_for_each (pos, &user->timers) {
+	list_for_each(pos, &user->timers) {
 		struct user_timer *ut = list_entry(pos, struct user_timer, node);
 
 		if (ut->expire_ms >= 0)
@@ -429,7 +429,7 @@ static void user_stop(struct net_backend *be)
 
 	while (!list_empty(&user->watched))
 		fd_unwatch(list_entry(user->watched.next, struct user_fd, node));
-	list_for_each (pos, &user->timers)
+	list_for_each(pos, &user->timers)
 		loop_timer_cancel(&list_entry(pos, struct user_timer, node)->timer);
 	loop_timer_cancel(&user->timeout);
 	loop_work_cancel(be->loop, &user->run);

@@ -95,7 +95,7 @@ struct nvsp_message {
 		struct {
 			u32 status;
 			u32 section_count; /* 1 */
-			u32 offset; /* 0 */
+			u32 offset;	   /* 0 */
 			u32 suballoc_bytes;
 			u32 suballoc_count;
 			u32 end_offset;
@@ -130,7 +130,7 @@ struct nvsp_message {
 			u32 status, count;
 		} subchannel_complete;
 		struct {
-			u32 count; /* 16 */
+			u32 count;  /* 16 */
 			u32 offset; /* from the message's start */
 		} indirection;
 		u8 bytes[36];

@@ -103,7 +103,7 @@ struct rndis_initialize_complete {
 	u32 status;
 	u32 major, minor;
 	u32 device_flags; /* 1 connectionless */
-	u32 medium; /* 0 802.3 */
+	u32 medium;	  /* 0 802.3 */
 	u32 max_packets_per_message;
 	u32 max_transfer_bytes;
 	u32 alignment_factor; /* power of two */
@@ -183,8 +183,8 @@ enum rndis_ppi_type {
 #define RNDIS_PPI_PACKET_ID (RNDIS_PPI_INTERNAL | 1)
 
 struct rndis_ppi {
-	u32 bytes; /* with this head */
-	u32 type; /* bits 0-30 type, 31 internal */
+	u32 bytes;  /* with this head */
+	u32 type;   /* bits 0-30 type, 31 internal */
 	u32 offset; /* of the value, from this head */
 };
 static_assert(sizeof(struct rndis_ppi) == 12, "wire size");

@@ -176,8 +176,8 @@ static void call_subchannel(struct nvsp_call *c)
 
 static const struct nvsp_row {
 	u32 type;
-	u32 bytes; /* at least */
-	u32 version; /* at least; 0: before one is negotiated, too */
+	u32 bytes;	  /* at least */
+	u32 version;	  /* at least; 0: before one is negotiated, too */
 	bool any_channel; /* else the primary one only */
 	void (*fn)(struct nvsp_call *c);
 } nvsp_messages[] = {

@@ -19,7 +19,7 @@ struct netvsp_config {
 	u8 mac[6];
 	const char *name; /* the guest's alias of the interface; NULL: none; copied */
 	u32 max_channels; /* 1 to 64; sensible: the number of VPs. 0: 1 */
-	u32 order; /* among the cards at boot */
+	u32 order;	  /* among the cards at boot */
 	/*
 	 * A loop that outlives the card, with whatever thread it has; NULL: the
 	 * card makes a loop and a thread of its own.
@@ -39,10 +39,10 @@ int netvsp_offer(struct vmbus_server *srv, const struct netvsp_config *cfg, stru
 void netvsp_set_link(struct netvsp *nv, bool up);
 
 struct netvsp_stats {
-	u64 tx_frames, tx_bytes, tx_errors; /* from the guest */
+	u64 tx_frames, tx_bytes, tx_errors;  /* from the guest */
 	u64 rx_frames, rx_bytes, rx_dropped; /* to the guest */
-	u64 rx_packets; /* VMBus packets that carried them */
-	u64 rx_large; /* frames in several pieces */
+	u64 rx_packets;			     /* VMBus packets that carried them */
+	u64 rx_large;			     /* frames in several pieces */
 };
 /* [any] A snapshot; numbers may be of slightly different moments. */
 void netvsp_stats(const struct netvsp *nv, struct netvsp_stats *out);

@@ -19,14 +19,14 @@
 #define NETVSP_CHANNELS_MAX    64u
 #define NETVSP_SEND_SECTION    6144u
 #define NETVSP_RECV_COUNT_MAX  16384u
-#define NETVSP_CONTROL_RESERVE 16u /* suballocations kept for control messages */
-#define NETVSP_CONTROL_MAX     8192u /* bytes of a control message from the guest */
-#define NETVSP_BATCH_RANGES    64u /* of one VMBus packet to the guest */
-#define NETVSP_IOV_MAX	       128 /* pieces of one VMBus packet from the guest */
-#define NETVSP_LSO_MAX	       0xf53cu /* bytes of a large frame, as Hyper-V says */
+#define NETVSP_CONTROL_RESERVE 16u	      /* suballocations kept for control messages */
+#define NETVSP_CONTROL_MAX     8192u	      /* bytes of a control message from the guest */
+#define NETVSP_BATCH_RANGES    64u	      /* of one VMBus packet to the guest */
+#define NETVSP_IOV_MAX	       128	      /* pieces of one VMBus packet from the guest */
+#define NETVSP_LSO_MAX	       0xf53cu	      /* bytes of a large frame, as Hyper-V says */
 #define NETVSP_LINK_SPACING_NS (2 * NS_PER_S) /* Linux delays what comes faster */
 #define NETVSP_RX_HEADROOM     112u /* RNDIS header and per-packet information in front of a frame */
-#define NETVSP_RX_TAIL	       36u /* of a suballocation, which Windows keeps for itself */
+#define NETVSP_RX_TAIL	       36u  /* of a suballocation, which Windows keeps for itself */
 #define NETVSP_NONE	       UINT32_MAX
 
 /* A guest buffer that the guest has named. */
@@ -47,7 +47,7 @@ struct netvsp_channel {
 	struct vmbus_channel *ch;
 	u32 index;
 	struct netvsp_batch batch;
-	bool blocked; /* no room in the ring: `writable` sends the batch */
+	bool blocked;  /* no room in the ring: `writable` sends the batch */
 	u16 packet_id; /* of frames in several pieces */
 };
 
@@ -55,7 +55,7 @@ enum rndis_state { RNDIS_STATE_HALTED, RNDIS_STATE_READY };
 
 struct netvsp_rss {
 	bool enabled;
-	u32 types; /* NDIS_HASH_* */
+	u32 types;	 /* NDIS_HASH_* */
 	u32 table_count; /* power of two */
 	u8 table[NDIS_RSS_TABLE_MAX];
 	u8 key[NDIS_RSS_KEY_BYTES];
@@ -64,7 +64,7 @@ struct netvsp_rss {
 /* What the guest wants done with frames for it. */
 struct netvsp_offload {
 	bool rx_tcp4, rx_udp4, rx_tcp6, rx_udp6; /* it believes our word on checksums */
-	bool rsc4, rsc6; /* large frames in pieces */
+	bool rsc4, rsc6;			 /* large frames in pieces */
 };
 
 struct netvsp {
@@ -95,7 +95,7 @@ struct netvsp {
 
 	/* Suballocations of the receive buffer. */
 	u32 *free, free_count, piece_bytes; /* piece: of a frame in a suballocation */
-	u32 *next; /* chain of a packet in flight */
+	u32 *next;			    /* chain of a packet in flight */
 	u8 *owner; /* of the first of a chain in flight: channel index + 1, or CONTROL; else 0 */
 	u32 control[NETVSP_CONTROL_RESERVE]; /* ring of control messages that wait for room */
 	u32 control_bytes[NETVSP_CONTROL_RESERVE];
@@ -169,7 +169,7 @@ u32 rndis_oid_set(struct netvsp *nv, u32 oid, const u8 *in, u32 in_bytes);
 
 /* What a frame from the guest asks for. */
 struct net_tx_info {
-	bool csum; /* complete the L4 checksum */
+	bool csum;    /* complete the L4 checksum */
 	bool ip_csum; /* and the IPv4 header's */
 	bool lso;
 	u32 mss;

@@ -275,10 +275,10 @@ static void tx_refuses_nonsense(void **state)
 		u32 at, value; /* u32 overwritten in the message */
 	} rows[] = {
 		{ 0, 99 }, /* type */
-		{ 4, 7 }, /* length */
+		{ 4, 7 },  /* length */
 		{ 4, 43 },
 		{ 4, 0xfffffff8 },
-		{ 4, 200 }, /* shorter than its data */
+		{ 4, 200 },	   /* shorter than its data */
 		{ 8, 0xffffffff }, /* data offset */
 		{ 8, 1000 },
 		{ 12, 0xffffffff }, /* data bytes */
