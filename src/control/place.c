@@ -176,3 +176,23 @@ void control_place_list(void (*fn)(const char *name, void *ctx), void *ctx)
 			closedir(d);
 	}
 }
+
+void control_place_clean(const char *name)
+{
+	/* Claimed: either it lives, or it is about to listen. */
+	int claim = control_name_claim(name), fd = claim < 0 ? -1 : control_place_connect(name);
+	struct sockaddr_un sa;
+	struct places p;
+
+	if (fd >= 0)
+		close(fd);
+	find_places(&p);
+	for (u32 i = 0; claim >= 0 && fd < 0 && i < p.count; i++) {
+		if (check_private(p.dir[i]))
+			continue;
+		socket_address(&sa, p.dir[i], name);
+		unlink(sa.sun_path);
+	}
+	if (claim >= 0)
+		close(claim);
+}

@@ -29,5 +29,7 @@ int control_place_create(const char *name, struct sockaddr_un *out);
 int control_place_connect(const char *name);
 /* Calls @fn with each name that has a socket, whether or not somebody answers. */
 void control_place_list(void (*fn)(const char *name, void *ctx), void *ctx);
+/* Removes a socket that a killed process has left; one that is in use stays. */
+void control_place_clean(const char *name);
 
 #endif
