@@ -63,7 +63,7 @@ const struct command commands[] = {
 	  copy_options, cmd_copy },
 	{ "trace", "summary FILE", "Count the events of a trace made by 'nestor run --trace FILE'.",
 	  NULL, NULL, cmd_trace },
-	{ "help", "[COMMAND | --man | --bash-completion]", "Explain a command.", NULL, NULL, cmd_help },
+	{ "help", "[COMMAND | --man | --bash-completion | --tables]", "Explain a command.", NULL, NULL, cmd_help },
 	{ 0 },
 };
 
@@ -143,6 +143,10 @@ int cmd_help(const struct command *cmd, int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "--bash-completion")) {
 		bash_completion();
+		return EXIT_OK;
+	}
+	if (!strcmp(argv[1], "--tables")) {
+		tables_print();
 		return EXIT_OK;
 	}
 	c = find(argv[1]);

@@ -37,6 +37,8 @@ int options_parse(const struct command *cmd, void *cfg, int argc, char **argv, i
 		  bool *dashes);
 
 void command_help(FILE *out, const struct command *cmd);
+/* doc/hypercalls.md on standard output. */
+void tables_print(void);
 
 /* Setters for common values. */
 int option_u32(const char *value, u32 min, u32 max, u32 *out, struct error *err);

@@ -40,13 +40,36 @@ static double seconds(u64 ns)
 	return (double)ns / 1e9;
 }
 
-/* The last lines of the kernel's text: that is where the reason stands. */
+/* Guest bytes without control characters, up to the end of the line. */
+static void print_guest_line(FILE *out, const char *text, size_t len)
+{
+	for (; len && *text != '\n'; text++, len--)
+		fputc(*text < 0x20 || *text == 0x7F ? ' ' : *text, out);
+}
+
+/* "Kernel panic - not syncing: reason" stands above the registers and the call trace. */
+static void print_reason(FILE *out, const char *text, size_t len)
+{
+	static const char what[] = "Kernel panic - ";
+	const char *last = NULL, *p = text;
+
+	while ((p = memmem(p, len - (size_t)(p - text), what, sizeof(what) - 1)))
+		last = p++;
+	if (!last)
+		return;
+	fputs(": ", out);
+	print_guest_line(out, last, len - (size_t)(last - text));
+}
+
+/* The reason, and the last lines of the kernel's text. */
 static void print_crash(FILE *out, const struct crash_report *c)
 {
 	const char *text = c->message;
 	u32 n = c->message_bytes, from = 0, lines = 0;
 
-	fprintf(out, "nestor: the guest reported a panic: P0 0x%llx P1 0x%llx P2 0x%llx P3 0x%llx P4 0x%llx\n",
+	fputs("nestor: the guest reported a panic", out);
+	print_reason(out, text, n);
+	fprintf(out, "\nnestor: its crash registers: P0 0x%llx P1 0x%llx P2 0x%llx P3 0x%llx P4 0x%llx\n",
 		(unsigned long long)c->parameter[0], (unsigned long long)c->parameter[1],
 		(unsigned long long)c->parameter[2], (unsigned long long)c->parameter[3],
 		(unsigned long long)c->parameter[4]);
@@ -72,8 +95,8 @@ static void print_line(FILE *out, const struct machine_config *cfg, const struct
 	const char *sep = "";
 
 	fprintf(out, "nestor: %s, %s, %u VP%s: %s after %.2f s", role_profiles[cfg->role].name,
-		r->kernel[0] ? r->kernel : cfg->kernel, cfg->cpus, cfg->cpus == 1 ? "" : "s", r->text,
-		seconds(r->run_ns));
+		r->kernel[0] ? r->kernel : cfg->kernel, cfg->cpus, cfg->cpus == 1 ? "" : "s",
+		r->text, seconds(r->run_ns));
 	if (r->init_ns)
 		fprintf(out, "; init at %.2f s, %llu exits", seconds(r->init_ns),
 			(unsigned long long)r->init_exits);
@@ -92,16 +115,28 @@ static void print_line(FILE *out, const struct machine_config *cfg, const struct
 	fputc('\n', out);
 }
 
-static void count_cell(FILE *out, const json_t *row, const char *key)
+static void count_cell(FILE *out, json_int_t n)
 {
-	json_int_t n = json_integer_value(json_object_get(row, key));
-
 	if (n)
-		fprintf(out, "%10lld", (long long)n);
+		fprintf(out, "%9lld", (long long)n);
 	else
-		fprintf(out, "%10s", ".");
+		fprintf(out, "%9s", ".");
 }
 
+static json_int_t count(const json_t *row, const char *key)
+{
+	return json_integer_value(json_object_get(row, key));
+}
+
+static void route_heading(FILE *out, const char *what, bool nested)
+{
+	if (nested)
+		fprintf(out, "\n  %-34s%9s%9s%9s%9s\n", what, "L0", "L1", "L1>L0", "refused");
+	else
+		fprintf(out, "\n  %-34s%9s%9s\n", what, "served", "refused");
+}
+
+/* L1>L0: sent to L1, which passed it on because a quirk told it to. */
 void routes_print(FILE *out, const json_t *routes, bool nested)
 {
 	const char *kind, *last = "";
@@ -109,17 +144,19 @@ void routes_print(FILE *out, const json_t *routes, bool nested)
 	size_t i;
 
 	json_array_foreach(routes, i, row) {
+		json_int_t own = count(row, "L1"), forwarded = count(row, "forwarded");
+
 		kind = json_string_value(json_object_get(row, "kind"));
-		if (strcmp(kind, last) && nested)
-			fprintf(out, "\n  %-34s%10s%10s%10s\n", kind, "L0", "L1", "refused");
-		else if (strcmp(kind, last))
-			fprintf(out, "\n  %-34s%10s%10s\n", kind, "served", "refused");
+		if (strcmp(kind, last))
+			route_heading(out, kind, nested);
 		last = kind;
 		fprintf(out, "  %-34s", json_string_value(json_object_get(row, "name")));
 		if (nested)
-			count_cell(out, row, "L0");
-		count_cell(out, row, "L1");
-		count_cell(out, row, "refused");
+			count_cell(out, count(row, "L0"));
+		count_cell(out, own > forwarded ? own - forwarded : 0);
+		if (nested)
+			count_cell(out, forwarded);
+		count_cell(out, count(row, "refused"));
 		fputc('\n', out);
 	}
 	fputc('\n', out);
@@ -171,7 +208,8 @@ static void print_json(FILE *out, const struct machine_config *cfg, struct machi
 	json_object_set_new(o, "memory_bytes", integer(cfg->memory_bytes));
 	json_object_set_new(o, "ended", json_string(r->text));
 	json_object_set_new(o, "status", json_integer(report_status(r)));
-	json_object_set_new(o, "setup_seconds", json_real(seconds(r->setup_ns)));
+	json_object_set_new(o, "start_seconds", json_real(seconds(r->setup_ns)));
+	json_object_set_new(o, "start_cpu_seconds", json_real(seconds(r->setup_cpu_ns)));
 	json_object_set_new(o, "init_seconds",
 			    r->init_ns ? json_real(seconds(r->init_ns)) : json_null());
 	json_object_set_new(o, "run_seconds", json_real(seconds(r->run_ns)));

@@ -86,7 +86,8 @@ static void print_rest(json_t *o)
 		       json_integer_value(n) == 1 ? "" : "s");
 	if (!json_array_size(channels))
 		return;
-	printf("\n  %-34s%10s%10s%10s%10s\n", "VMBus channel", "packets", "sent", "signals", "ours");
+	printf("\n  %-34s%10s%10s%10s%10s\n", "VMBus channel", "packets", "sent",
+	       "signals", "back");
 	json_array_foreach(channels, i, c) {
 		char text[64];
 

@@ -18,6 +18,7 @@
 #include <arpa/inet.h>
 #include <poll.h>
 #include <pty.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -329,6 +330,19 @@ static void send_started(struct session *s, int error, enum wire_stage stage)
 		session_free(s);
 }
 
+/* The first CPU takes interrupts and runs no virtual machine (why: build_args in emu.c). */
+static void leave_first_cpu(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	for (long i = 1; i < cpus && i < CPU_SETSIZE; i++)
+		CPU_SET((size_t)i, &set);
+	if (cpus > 1 && sched_setaffinity(0, sizeof(set), &set) < 0)
+		dprintf(STDERR_FILENO, "incubator agent: CPUs: %s\n", strerror(errno));
+}
+
 /* Runs in the child. What fails is written to @report as a struct wire_started. */
 static void become_command(const struct wire_start *st, int fds[3], bool tty, int report)
 {
@@ -358,6 +372,7 @@ static void become_command(const struct wire_start *st, int fds[3], bool tty, in
 		envp[i] = (char *)p;
 	envp[st->envc] = "NESTOR_INSIDE=1";
 	setrlimit(RLIMIT_NOFILE, &files);
+	leave_first_cpu();
 	umask(st->umask);
 	if (setgroups(st->groups_count, st->groups) < 0 ||
 	    setresgid(st->gid, st->gid, st->gid) < 0 || setresuid(st->uid, st->uid, st->uid) < 0)

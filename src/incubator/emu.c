@@ -301,8 +301,14 @@ static void build_args(struct args *a, const struct emu_plan *p, const int fd[IN
 	arg(a, "tcg,thread=multi");
 	arg(a, "-cpu");
 	arg(a, "max");
+	/*
+	 * One more than commands see. FXRSTOR, XRSTOR and FLDENV on any CPU make QEMU 10.0 change
+	 * the first CPU's hflags2 in an unlocked read-modify-write (cpu_clear_ignne), which brings
+	 * back bits that VMRUN or #VMEXIT on the first CPU changed at that moment. So nothing runs
+	 * a virtual machine there.
+	 */
 	arg(a, "-smp");
-	arg(a, "%u", p->cpus);
+	arg(a, "%u", p->cpus + 1);
 	arg(a, "-m");
 	arg(a, "%lluM", (unsigned long long)(p->memory_bytes / MIB));
 	arg(a, "-kernel");

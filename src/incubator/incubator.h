@@ -16,7 +16,7 @@
 
 struct incubator_config {
 	char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH, inside */
-	u32 cpus; /* of the machine; 0: as many as the host has, at least 2 */
+	u32 cpus; /* for the command; 0: as many as the host has, at least 2 */
 	u64 memory_bytes; /* what the command needs, as far as the host has it; 0: default */
 	const char *name; /* for incubator_exec(); NULL: the process id */
 };

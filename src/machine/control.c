@@ -497,7 +497,7 @@ static const char *vss_error(int error)
 	case -EINVAL:
 		return "the guest is not frozen";
 	case -EIO:
-		return "the guest refused";
+		return "the guest refused, or hv_vss_daemon does not run there";
 	default:
 		return strerror(-error);
 	}

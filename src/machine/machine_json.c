@@ -14,9 +14,10 @@ json_t *machine_routes_json(struct machine *m)
 
 	for (u32 i = 0; i < n; i++)
 		json_array_append_new(
-			a, json_pack("{s:s, s:s, s:I, s:I, s:I}", "name", rows[i].name, "kind",
+			a, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "name", rows[i].name, "kind",
 				     rows[i].hypercall ? "hypercall" : "register", "L0",
-				     (json_int_t)rows[i].outer, "L1", (json_int_t)rows[i].own, "refused",
+				     (json_int_t)rows[i].outer, "L1", (json_int_t)rows[i].own,
+				     "forwarded", (json_int_t)rows[i].forwarded, "refused",
 				     (json_int_t)(rows[i].own_refused + rows[i].outer_refused)));
 	return a;
 }
