@@ -16,8 +16,8 @@
 #include "control/place.h"
 #include "incubator/incubator.h"
 
-#define LOOK_MS	       3000  /* for an answer that takes an instance no time */
-#define INNER_LOOK_MS  20000 /* an incubator may just be starting */
+#define LOOK_MS	       3000   /* for an answer that takes an instance no time */
+#define INNER_LOOK_MS  20000  /* an incubator may just be starting */
 #define ASK_MS	       120000 /* what the guest has to do has limits of its own */
 #define INCUBATORS_MAX 64
 
@@ -64,8 +64,8 @@ int instance_pass_on(const struct instance *in, int argc, char **argv)
 }
 
 /* No terminal on any stream: that would be made raw for it. */
-static void __attribute__((noreturn)) inner_child(const char *incubator, const char *const *argv,
-						  int in, int out, int err)
+static void __attribute__((noreturn))
+inner_child(const char *incubator, const char *const *argv, int in, int out, int err)
 {
 	const char *inner[16] = { self() };
 
@@ -217,10 +217,10 @@ static bool listed(json_t *list, const char *name, const char *where)
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(list, i, o)
-		if (!strcmp(json_string_value(json_object_get(o, "name")), name) &&
-		    !strcmp(json_string_value(json_object_get(o, "where")), where))
-			return true;
+	json_array_foreach(
+		list, i,
+		o) if (!strcmp(json_string_value(json_object_get(o, "name")), name) &&
+		       !strcmp(json_string_value(json_object_get(o, "where")), where)) return true;
 	return false;
 }
 
@@ -252,7 +252,8 @@ static void add_inner(json_t *list, const struct incubator *in, const char *text
 	json_t *inner = json_loads(text, 0, NULL), *o;
 	size_t i;
 
-	json_array_foreach(inner, i, o) {
+	json_array_foreach(inner, i, o)
+	{
 		if (!json_is_string(json_object_get(o, "name")))
 			continue;
 		json_object_set(o, "inner_pid", json_object_get(o, "pid"));
@@ -318,10 +319,10 @@ static bool find_incubated(const char *name, struct instance *out)
 	/* Started by hand in an incubator of another name. */
 	list = json_array();
 	list_incubators(list);
-	json_array_foreach(list, i, o)
-		if (!strcmp(json_string_value(json_object_get(o, "name")), name))
-			snprintf(out->incubator, sizeof(out->incubator), "%d",
-				 (int)json_integer_value(json_object_get(o, "pid")));
+	json_array_foreach(list, i,
+			   o) if (!strcmp(json_string_value(json_object_get(o, "name")), name))
+		snprintf(out->incubator, sizeof(out->incubator), "%d",
+			 (int)json_integer_value(json_object_get(o, "pid")));
 	json_decref(list);
 	return out->incubator[0];
 }
@@ -335,8 +336,8 @@ int instance_find(const struct command *cmd, const char *name, struct instance *
 		out->fd = -1;
 		return 0;
 	}
-	fprintf(stderr, "nestor %s: there is no running instance '%s'; see 'nestor ps'\n", cmd->name,
-		name);
+	fprintf(stderr, "nestor %s: there is no running instance '%s'; see 'nestor ps'\n",
+		cmd->name, name);
 	return EXIT_USAGE;
 }
 
@@ -345,12 +346,16 @@ void instance_close(struct instance *in)
 	shut(&in->fd);
 }
 
-json_t *instance_ask(const struct command *cmd, const struct instance *in, json_t *request, int fd)
+json_t *instance_ask(const struct command *cmd, const struct instance *in, json_t *request, int fd,
+		     int *status)
 {
-	int error;
+	int error, ignored;
 	json_t *o = control_ask(in->fd, request, fd, ASK_MS, &error);
 	const char *why;
 
+	if (!status)
+		status = &ignored;
+	*status = o ? EXIT_OK : EXIT_NESTOR;
 	if (!o) {
 		fprintf(stderr, "nestor %s: %s: %s\n", cmd->name, in->name,
 			error == -EPIPE ? "the instance ended" : strerror(-error));
@@ -360,6 +365,7 @@ json_t *instance_ask(const struct command *cmd, const struct instance *in, json_
 		json_object_del(o, "ok");
 		return o;
 	}
+	*status = EXIT_REFUSED;
 	why = json_string_value(json_object_get(o, "error"));
 	fprintf(stderr, "nestor %s: %s: %s\n", cmd->name, in->name, why ? why : "it failed");
 	json_decref(o);

@@ -14,7 +14,7 @@
 
 struct instance {
 	const char *name;
-	int fd; /* of its control socket; -1: it is in an incubator */
+	int fd;		    /* of its control socket; -1: it is in an incubator */
 	char incubator[16]; /* its process id, as text */
 };
 
@@ -27,9 +27,12 @@ json_t *instance_list(void);
 
 /*
  * Asks instance @in of this host; @fd goes along (-1: none). The answer, for the caller to
- * free; NULL after a message on standard error.
+ * free; NULL after a message on standard error, with an exit status in *status (may be NULL).
  */
-json_t *instance_ask(const struct command *cmd, const struct instance *in, json_t *request, int fd);
+json_t *instance_ask(const struct command *cmd, const struct instance *in, json_t *request, int fd,
+		     int *status);
+/* It answered that it cannot be done. */
+#define EXIT_REFUSED 1
 
 /* Runs this very program inside the incubator of @in, with this command line. Its exit status. */
 int instance_pass_on(const struct instance *in, int argc, char **argv);
@@ -38,7 +41,7 @@ int instance_pass_on(const struct instance *in, int argc, char **argv);
 struct inner {
 	pid_t child;
 	int in, out; /* pipes to and from it; -1: none, or closed */
-	int err; /* a file with its standard error */
+	int err;     /* a file with its standard error */
 };
 /* @argv: ended by NULL, without the program. @in: with a pipe to it. 0 or -errno. */
 int inner_start(struct inner *i, const char *incubator, const char *const *argv, bool in);

@@ -26,8 +26,8 @@ static bool add_word(struct instance_args *a, const char *word, u32 max)
 	return true;
 }
 
-int args_parse(const struct command *cmd, struct instance_args *a, bool wants_command, u32 words_min,
-	       u32 words_max, int argc, char **argv)
+int args_parse(const struct command *cmd, struct instance_args *a, bool wants_command,
+	       u32 words_min, u32 words_max, int argc, char **argv)
 {
 	bool dashes = false;
 	int at = 0, rest;

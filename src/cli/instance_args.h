@@ -26,14 +26,17 @@ int args_set_timeout(void *cfg, const char *value, struct error *err);
 		return 0;                                                                          \
 	}
 
-#define ARGS_JSON_ROW { "json", NULL, "print JSON", args_set_json }
+#define ARGS_JSON_ROW                                                                              \
+	{                                                                                          \
+		"json", NULL, "print JSON", args_set_json                                          \
+	}
 
 /*
  * Options and words, in any order. @wants_command: what follows "--" is a command, else it is
  * words too. -1: go on; else an exit status, after help or a message.
  */
-int args_parse(const struct command *cmd, struct instance_args *a, bool wants_command, u32 words_min,
-	       u32 words_max, int argc, char **argv);
+int args_parse(const struct command *cmd, struct instance_args *a, bool wants_command,
+	       u32 words_min, u32 words_max, int argc, char **argv);
 /* "Usage: ..." on standard error. EXIT_USAGE. */
 int args_usage(const struct command *cmd);
 

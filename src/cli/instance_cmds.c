@@ -56,9 +56,9 @@ static int request(const struct command *cmd, const char *name, json_t *req, int
 		json_decref(req);
 		return status ? status : instance_pass_on(&in, argc, argv);
 	}
-	*answer = instance_ask(cmd, &in, req, fd);
+	*answer = instance_ask(cmd, &in, req, fd, &status);
 	instance_close(&in);
-	return *answer ? EXIT_OK : EXIT_NESTOR;
+	return status;
 }
 
 /* For requests without an answer of interest. */
@@ -125,10 +125,9 @@ int cmd_ps(const struct command *cmd, int argc, char **argv)
 	if (a.json) {
 		print_json(list);
 	} else {
-		printf("%-20s%8s  %-12s%-30s%4s  %6s  %8s  %-10s%s\n", "NAME", "PID", "ROLE", "KERNEL",
-		       "VPS", "MEMORY", "UPTIME", "STATE", "WHERE");
-		json_array_foreach(list, i, o)
-			print_instance(o);
+		printf("%-20s%8s  %-12s%-30s%4s  %6s  %8s  %-10s%s\n", "NAME", "PID", "ROLE",
+		       "KERNEL", "VPS", "MEMORY", "UPTIME", "STATE", "WHERE");
+		json_array_foreach(list, i, o) print_instance(o);
 	}
 	json_decref(list);
 	return EXIT_OK;
@@ -154,14 +153,15 @@ static json_t *stop_request(bool force)
 /* Asks once. How; NULL: it could not be asked, told unless it is gone by now. */
 static const char *stop_ask(const struct command *cmd, const struct instance *in, bool force)
 {
-	const char *argv[] = { "stop", in->name, "--no-wait", "--json", force ? "--force" : NULL, NULL };
+	const char *argv[] = { "stop", in->name, "--no-wait", "--json", force ? "--force" : NULL,
+			       NULL };
 	static char how[32];
 	struct inner inner;
 	json_t *answer = NULL;
 	char *text;
 
 	if (in->fd >= 0) {
-		answer = instance_ask(cmd, in, stop_request(force), -1);
+		answer = instance_ask(cmd, in, stop_request(force), -1, NULL);
 	} else if (inner_start(&inner, in->incubator, argv, false) == 0) {
 		text = inner_read(&inner, now_ms() + STOP_TIMEOUT_MS);
 		answer = text ? json_loads(text, 0, NULL) : NULL;
@@ -214,8 +214,8 @@ static int stop_and_wait(const struct command *cmd, const struct instance *in,
 	}
 	if (ended)
 		return EXIT_OK;
-	fprintf(stderr, "nestor stop: %s did not end within %.0f seconds; --force ends it\n", in->name,
-		(double)timeout / 1000);
+	fprintf(stderr, "nestor stop: %s did not end within %.0f seconds; --force ends it\n",
+		in->name, (double)timeout / 1000);
 	return EXIT_TIMEOUT;
 }
 
@@ -269,13 +269,15 @@ static void print_channels(const json_t *list)
 
 	printf("%-6s%-14s%-38s%4s  %-8s%12s%12s%12s%12s\n", "RELID", "CHANNEL", "INSTANCE", "VP",
 	       "STATE", "PACKETS", "SENT", "SIGNALS IN", "OUT");
-	json_array_foreach(list, i, o) {
+	json_array_foreach(list, i, o)
+	{
 		char name[48];
 
 		snprintf(name, sizeof(name), num(o, "index") ? "%s.%lld" : "%s", str(o, "device"),
 			 (long long)num(o, "index"));
 		printf("%-6lld%-14s%-38s%4lld  %-8s%12lld%12lld%12lld%12lld\n",
-		       (long long)num(o, "relid"), name, str(o, "instance"), (long long)num(o, "vp"),
+		       (long long)num(o, "relid"), name, str(o, "instance"),
+		       (long long)num(o, "vp"),
 		       json_is_true(json_object_get(o, "revoked")) ? "leaving"
 		       : json_is_true(json_object_get(o, "open"))  ? "open"
 								   : "closed",
@@ -290,8 +292,7 @@ static void print_devices(const json_t *o)
 	const json_t *list = json_object_get(o, "devices"), *d;
 	size_t i;
 
-	json_array_foreach(list, i, d)
-		print_device(d);
+	json_array_foreach(list, i, d) print_device(d);
 	if (json_array_size(list))
 		putchar('\n');
 	print_channels(json_object_get(o, "channels"));
@@ -300,7 +301,8 @@ static void print_devices(const json_t *o)
 /* KIND SPEC as in --net SPEC, or both in one word: net=user. */
 static json_t *add_request(const struct instance_args *a)
 {
-	const char *kind = a->word[2], *what = a->word[3], *equals = kind ? strchr(kind, '=') : NULL;
+	const char *kind = a->word[2], *what = a->word[3],
+		   *equals = kind ? strchr(kind, '=') : NULL;
 	size_t n = kind ? strlen(kind) : 0;
 
 	if (!kind)
@@ -311,7 +313,8 @@ static json_t *add_request(const struct instance_args *a)
 	}
 	if (!strncmp(kind, "--", 2))
 		return NULL;
-	return what ? json_pack("{s:s, s:s%, s:s}", "do", "device-add", "kind", kind, n, "what", what)
+	return what ? json_pack("{s:s, s:s%, s:s}", "do", "device-add", "kind", kind, n, "what",
+				what)
 		    : NULL;
 }
 
@@ -352,7 +355,8 @@ static void print_items(const json_t *list)
 	const json_t *o;
 	size_t i;
 
-	json_array_foreach(list, i, o) {
+	json_array_foreach(list, i, o)
+	{
 		print_clean(stdout, str(o, "pool"), 15);
 		print_clean(stdout, str(o, "key"), 0);
 		putchar('=');
@@ -423,8 +427,8 @@ int cmd_link(const struct command *cmd, int argc, char **argv)
 	if ((!up && strcmp(a.word[2], "down")) || option_u32(card, 0, 255, &n, &err))
 		return args_usage(cmd);
 	return request_done(cmd, &a, a.word[0],
-			    json_pack("{s:s, s:i, s:b}", "do", "link", "card", (int)n, "up", up), argc,
-			    argv);
+			    json_pack("{s:s, s:i, s:b}", "do", "link", "card", (int)n, "up", up),
+			    argc, argv);
 }
 
 /* copy */
@@ -451,7 +455,7 @@ int cmd_copy(const struct command *cmd, int argc, char **argv)
 		fprintf(stderr, "nestor copy: %s: a path in the guest begins with /\n", a.word[2]);
 		return EXIT_USAGE;
 	}
-	name = slash[1] ? slash + 1
+	name = slash[1]			 ? slash + 1
 	       : strrchr(a.word[1], '/') ? strrchr(a.word[1], '/') + 1
 					 : a.word[1];
 	fd = open(a.word[1], O_RDONLY | O_CLOEXEC);
@@ -525,10 +529,10 @@ static int while_frozen(const struct instance_args *a)
 static int freeze_here(const struct command *cmd, const struct instance *in,
 		       const struct instance_args *a)
 {
-	json_t *answer = instance_ask(cmd, in,
-				      json_pack("{s:s, s:f}", "do", "freeze", "seconds",
-						(double)a->timeout_ns / 1e9),
-				      -1);
+	json_t *answer = instance_ask(
+		cmd, in,
+		json_pack("{s:s, s:f}", "do", "freeze", "seconds", (double)a->timeout_ns / 1e9), -1,
+		NULL);
 	int status;
 
 	if (!answer)
@@ -536,7 +540,7 @@ static int freeze_here(const struct command *cmd, const struct instance *in,
 	json_decref(answer);
 	status = while_frozen(a);
 	/* Were we killed instead, the end of the connection would thaw. */
-	answer = instance_ask(cmd, in, json_pack("{s:s}", "do", "thaw"), -1);
+	answer = instance_ask(cmd, in, json_pack("{s:s}", "do", "thaw"), -1, NULL);
 	json_decref(answer);
 	return answer ? status : EXIT_NESTOR;
 }
@@ -546,7 +550,7 @@ static int freeze_inside(const struct instance *in, const struct instance_args *
 {
 	char timeout[32], line[16] = "";
 	const char *argv[] = { "freeze", in->name, "--hold", a->timeout_ns ? "--timeout" : NULL,
-			       timeout, NULL };
+			       timeout,	 NULL };
 	struct inner inner;
 	size_t len = 0;
 	ssize_t n = 1;

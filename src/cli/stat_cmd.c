@@ -47,8 +47,8 @@ static void print_head(const json_t *o)
 	printf(": %s, ", str(o, "role"));
 	print_clean(stdout, str(o, "kernel"), 0);
 	printf(", %lld VP%s, %lld MiB, %s for %.1f s\n", (long long)num(o, "cpus"),
-	       num(o, "cpus") == 1 ? "" : "s", (long long)num(o, "memory_bytes") >> 20, str(o, "state"),
-	       uptime(o));
+	       num(o, "cpus") == 1 ? "" : "s", (long long)num(o, "memory_bytes") >> 20,
+	       str(o, "state"), uptime(o));
 }
 
 static void print_exits(json_t *o, json_t *before)
@@ -58,14 +58,15 @@ static void print_exits(json_t *o, json_t *before)
 	const char *name;
 
 	printf("\n  %-34s%10s%10s\n", "exit", "count", before ? "per s" : "");
-	json_object_foreach(exits, name, n) {
+	json_object_foreach(exits, name, n)
+	{
 		if (!json_integer_value(n))
 			continue;
 		printf("  %-34s%10lld", name, (long long)json_integer_value(n));
 		if (before && seconds > 0)
-			printf("%10.0f",
-			       (double)(json_integer_value(n) - num(json_object_get(before, "exits"), name)) /
-				       seconds);
+			printf("%10.0f", (double)(json_integer_value(n) -
+						  num(json_object_get(before, "exits"), name)) /
+						 seconds);
 		putchar('\n');
 	}
 }
@@ -86,9 +87,10 @@ static void print_rest(json_t *o)
 		       json_integer_value(n) == 1 ? "" : "s");
 	if (!json_array_size(channels))
 		return;
-	printf("\n  %-34s%10s%10s%10s%10s\n", "VMBus channel", "packets", "sent",
-	       "signals", "back");
-	json_array_foreach(channels, i, c) {
+	printf("\n  %-34s%10s%10s%10s%10s\n", "VMBus channel", "packets", "sent", "signals",
+	       "back");
+	json_array_foreach(channels, i, c)
+	{
 		char text[64];
 
 		if (!json_is_true(json_object_get(c, "open")))
@@ -135,7 +137,7 @@ int cmd_stat(const struct command *cmd, int argc, char **argv)
 		return instance_pass_on(&in, argc, argv);
 	pause = (struct timespec){ (time_t)(a.interval_ns / 1000000000),
 				   (long)(a.interval_ns % 1000000000) };
-	while ((o = instance_ask(cmd, &in, json_pack("{s:s}", "do", "stat"), -1)) != NULL) {
+	while ((o = instance_ask(cmd, &in, json_pack("{s:s}", "do", "stat"), -1, NULL)) != NULL) {
 		show(o, before, &a);
 		json_decref(before);
 		before = o;

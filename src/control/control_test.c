@@ -74,8 +74,13 @@ static void do_fd(struct control_call *call)
 }
 
 static const struct control_row rows[] = {
-	{ "echo", do_echo }, { "refuse", do_refuse }, { "wait", do_wait }, { "hold", do_hold },
-	{ "big", do_big },   { "fd", do_fd },	      { 0 },
+	{ "echo", do_echo },
+	{ "refuse", do_refuse },
+	{ "wait", do_wait },
+	{ "hold", do_hold },
+	{ "big", do_big },
+	{ "fd", do_fd },
+	{ 0 },
 };
 
 struct rig {
@@ -181,7 +186,8 @@ static void what_makes_no_sense_is_answered(void **state)
 
 static void lines_come_in_pieces_and_together(void **state)
 {
-	static const char text[] = "{\"do\":\"echo\",\"text\":1}\n{\"do\":\"echo\",\"text\":2}\n{\"do\"";
+	static const char text[] =
+		"{\"do\":\"echo\",\"text\":1}\n{\"do\":\"echo\",\"text\":2}\n{\"do\"";
 	struct rig r;
 
 	rig_init(&r);
@@ -463,9 +469,16 @@ static void names_are_checked(void **state)
 		const char *name;
 		bool valid;
 	} names[] = {
-		{ "a", true },	    { "web-1.test_2", true }, { "", false },	 { ".", false },
-		{ "..", false },    { "-a", false },	      { "a/b", false },	 { "a b", false },
-		{ "a\n", false },   { "\xc3\xa4", false },
+		{ "a", true },
+		{ "web-1.test_2", true },
+		{ "", false },
+		{ ".", false },
+		{ "..", false },
+		{ "-a", false },
+		{ "a/b", false },
+		{ "a b", false },
+		{ "a\n", false },
+		{ "\xc3\xa4", false },
 		{ "0123456789012345678901234567890123456789", true },
 		{ "01234567890123456789012345678901234567890", false },
 	};

@@ -97,7 +97,8 @@ int control_name_claim(const char *name)
 
 	if (!control_name_valid(name))
 		return -EINVAL;
-	n = snprintf(sa.sun_path + 1, sizeof(sa.sun_path) - 1, "nestor-name/%u/%s", geteuid(), name);
+	n = snprintf(sa.sun_path + 1, sizeof(sa.sun_path) - 1, "nestor-name/%u/%s", geteuid(),
+		     name);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;

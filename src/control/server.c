@@ -25,7 +25,7 @@ struct control_client {
 	char in[CONTROL_LINE_MAX];
 	u32 in_bytes;
 	int passed_fd;
-	bool input_over, broken; /* no more requests: it said so, or they make no sense */
+	bool input_over, broken;   /* no more requests: it said so, or they make no sense */
 	struct control_call *call; /* not answered yet */
 	char *out;
 	size_t out_bytes, out_at;
@@ -105,8 +105,8 @@ void control_fail(struct control_call *call, int error, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	answer(call,
-	       json_pack("{s:b, s:s, s:i}", "ok", 0, "error", text, "errno", error < 0 ? -error : error));
+	answer(call, json_pack("{s:b, s:s, s:i}", "ok", 0, "error", text, "errno",
+			       error < 0 ? -error : error));
 }
 
 int control_hold(struct control_call *call, void (*gone)(void *ctx))
@@ -271,7 +271,9 @@ static bool client_read(struct control_client *c)
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { c->in + c->in_bytes, sizeof(c->in) - c->in_bytes };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
 			      .msg_controllen = sizeof(control) };
 	ssize_t n = recvmsg(c->lfd.fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
@@ -410,7 +412,8 @@ static void on_connection(struct loop_fd *lf, u32 events)
 		return;
 	}
 	if (control_server_add_client(s, fd) < 0)
-		log_limited(LOG_WARNING, "a client of the control socket was turned away: too many");
+		log_limited(LOG_WARNING,
+			    "a client of the control socket was turned away: too many");
 }
 
 /* Life */

@@ -26,8 +26,8 @@ struct control_server;
 /* One request, until it is answered. */
 struct control_call {
 	json_t *args; /* an object */
-	int fd; /* that came with the request, or -1; closed with the call unless set to -1 */
-	void *ctx; /* of control_server_create() */
+	int fd;	      /* that came with the request, or -1; closed with the call unless set to -1 */
+	void *ctx;    /* of control_server_create() */
 	struct control_server *server;
 	/* Below: the server's. */
 	struct control_client *client; /* NULL: gone. Loop only */

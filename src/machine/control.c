@@ -163,7 +163,8 @@ static void do_stop(struct control_call *call)
 	const char *how;
 
 	if (flag_arg(call, "force")) {
-		loop_timer_after(control_server_loop(mc->server), &mc->kill, KILL_DELAY_NS, kill_now);
+		loop_timer_after(control_server_loop(mc->server), &mc->kill, KILL_DELAY_NS,
+				 kill_now);
 		how = "kill";
 	} else {
 		how = machine_ask_power_off(mc->machine) ? "shutdown service" : "power button";
@@ -207,8 +208,8 @@ static void do_device_list(struct control_call *call)
 	for (u32 i = 0; i < n; i++)
 		json_array_append_new(a, device_json(&rows[i]));
 	free(rows);
-	control_ok(call, json_pack("{s:o, s:o}", "devices", a, "channels",
-				   channels_json(mc->machine)));
+	control_ok(call,
+		   json_pack("{s:o, s:o}", "devices", a, "channels", channels_json(mc->machine)));
 }
 
 static void do_device_add(struct control_call *call)
@@ -262,8 +263,8 @@ static void do_link(struct control_call *call)
 
 	if (!d)
 		return;
-	ret = vmbus_devices_set_link(d, card < 0 || card > 255 ? ~0u : (u32)card, flag_arg(call, "up"),
-				     &err);
+	ret = vmbus_devices_set_link(d, card < 0 || card > 255 ? ~0u : (u32)card,
+				     flag_arg(call, "up"), &err);
 	if (ret)
 		control_fail(call, ret, "%s", err.text);
 	else
@@ -525,9 +526,9 @@ static void do_freeze(struct control_call *call)
 
 	if (!d)
 		return;
-	ret = vss_get(vmbus_devices_vss(d)) == VSS_NONE	     ? -ENOTCONN
+	ret = vss_get(vmbus_devices_vss(d)) == VSS_NONE	   ? -ENOTCONN
 	      : vss_get(vmbus_devices_vss(d)) != VSS_READY ? -EBUSY
-							     : control_hold(call, freezer_gone);
+							   : control_hold(call, freezer_gone);
 	if (!ret) {
 		set_abandoned(call->ctx, false);
 		ret = vss_freeze(vmbus_devices_vss(d), hold, frozen, call);

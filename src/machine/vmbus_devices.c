@@ -103,7 +103,8 @@ static int offer_net(struct vmbus_devices *d, const struct net_spec *spec, u32 i
 static int controller(struct vmbus_devices *d, u32 n, struct storvsp **out)
 {
 	/* Linux opens one channel per four processors. */
-	struct storvsp_config sc = { .instance_id = storvsp_instance_id(n), .order = n,
+	struct storvsp_config sc = { .instance_id = storvsp_instance_id(n),
+				     .order = n,
 				     .max_subchannels = (d->vp_count - 1) / 4 };
 	int ret = d->storage[n] ? 0 : storvsp_create(d->srv, &sc, &d->storage[n]);
 
@@ -245,7 +246,8 @@ static void disk_info(struct scsi_lun *lun, u32 n, u32 number, struct vmbus_devi
 
 	scsi_lun_describe(lun, &li);
 	*row = (struct vmbus_device_row){ .kind = li.cdrom ? "cdrom" : "disk",
-					  .bytes = li.bytes, .read_only = li.read_only };
+					  .bytes = li.bytes,
+					  .read_only = li.read_only };
 	snprintf(row->name, sizeof(row->name), "%s%u:%u", row->kind, n, number);
 	snprintf(row->what, sizeof(row->what), "%s", li.has_medium ? li.path : "empty");
 }

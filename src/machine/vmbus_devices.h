@@ -9,8 +9,8 @@
 #include "vmbus/server.h"
 #include "vsp/netvsp.h"
 
-#define VMBUS_NETS_MAX	       8u
-#define VMBUS_DISKS_MAX	       64u
+#define VMBUS_NETS_MAX	      8u
+#define VMBUS_DISKS_MAX	      64u
 #define VMBUS_CONTROLLERS_MAX 4u
 
 /* A disk, or a DVD drive with a disc in it. */
@@ -56,9 +56,9 @@ struct fcopy *vmbus_devices_fcopy(struct vmbus_devices *d);
 
 /* What an operator added, at start or later. Functions below: any thread. */
 struct vmbus_device_row {
-	char name[24]; /* net0, disk0:1 (controller, number), cdrom0:2 */
+	char name[24];	  /* net0, disk0:1 (controller, number), cdrom0:2 */
 	const char *kind; /* "network", "disk", "cdrom" */
-	char what[256]; /* the back end */
+	char what[256];	  /* the back end */
 	/* Of a card. */
 	u8 mac[6];
 	bool link_up;
