@@ -86,6 +86,23 @@ static inline long sys_chdir(const char *name)
 	return SYS3(__NR_chdir, name, 0, 0);
 }
 
+static inline long sys_chroot(const char *name)
+{
+	return SYS3(__NR_chroot, name, 0, 0);
+}
+
+static inline long sys_unlink(const char *name)
+{
+	return SYS3(__NR_unlink, name, 0, 0);
+}
+
+static inline void sys_sleep_ms(long ms)
+{
+	const long ts[2] = { ms / 1000, ms % 1000 * 1000000 };
+
+	SYS3(__NR_nanosleep, ts, 0, 0);
+}
+
 static inline long sys_mkdir(const char *name, int mode)
 {
 	return SYS3(__NR_mkdir, name, mode, 0);

@@ -94,8 +94,8 @@ static void print_line(FILE *out, const struct machine_config *cfg, const struct
 	const char *sep = "";
 
 	fprintf(out, "nestor: %s, %s, %u VP%s: %s after %.2f s", role_profiles[cfg->role].name,
-		r->kernel[0] ? r->kernel : cfg->kernel, cfg->cpus, cfg->cpus == 1 ? "" : "s", r->text,
-		seconds(r->run_ns));
+		r->kernel[0] ? r->kernel : cfg->kernel, cfg->cpus, cfg->cpus == 1 ? "" : "s",
+		r->text, seconds(r->run_ns));
 	if (r->init_ns)
 		fprintf(out, "; init at %.2f s, %llu exits", seconds(r->init_ns),
 			(unsigned long long)r->init_exits);
@@ -117,26 +117,35 @@ static void print_line(FILE *out, const struct machine_config *cfg, const struct
 static void count_cell(FILE *out, u64 n)
 {
 	if (n)
-		fprintf(out, "%10llu", (unsigned long long)n);
+		fprintf(out, "%9llu", (unsigned long long)n);
 	else
-		fprintf(out, "%10s", ".");
+		fprintf(out, "%9s", ".");
 }
 
-/* Which of its two hypervisors a nested root talked to. */
+static void route_heading(FILE *out, const char *what)
+{
+	fprintf(out, "\n  %-34s%9s%9s%9s%9s\n", what, "L0", "L1", "L1>L0", "refused");
+}
+
+/*
+ * Which of its two hypervisors a nested root talked to. L1>L0: sent to L1, which passed
+ * it on because a quirk told it to.
+ */
 static void print_routes(FILE *out, struct machine *m)
 {
 	struct machine_route rows[MACHINE_ROUTES_MAX];
 	u32 n = machine_routes(m, rows, MACHINE_ROUTES_MAX);
 
-	fprintf(out, "\n  %-34s%10s%10s%10s\n", "hypercall", "L0", "L1", "refused");
+	route_heading(out, "hypercall");
 	for (u32 i = 0; i < n; i++) {
 		const struct machine_route *r = &rows[i];
 
 		if (i && !r->hypercall && rows[i - 1].hypercall)
-			fprintf(out, "\n  %-34s%10s%10s%10s\n", "register", "L0", "L1", "refused");
+			route_heading(out, "register");
 		fprintf(out, "  %-34s", r->name);
 		count_cell(out, r->outer);
-		count_cell(out, r->own);
+		count_cell(out, r->own - min_u64(r->own, r->forwarded));
+		count_cell(out, r->forwarded);
 		count_cell(out, r->own_refused + r->outer_refused);
 		fputc('\n', out);
 	}
@@ -163,9 +172,10 @@ static json_t *routes_json(struct machine *m)
 
 	for (u32 i = 0; i < n; i++)
 		json_array_append_new(
-			a, json_pack("{s:s, s:s, s:I, s:I, s:I}", "name", rows[i].name, "kind",
+			a, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "name", rows[i].name, "kind",
 				     rows[i].hypercall ? "hypercall" : "register", "L0",
-				     (json_int_t)rows[i].outer, "L1", (json_int_t)rows[i].own, "refused",
+				     (json_int_t)rows[i].outer, "L1", (json_int_t)rows[i].own,
+				     "forwarded", (json_int_t)rows[i].forwarded, "refused",
 				     (json_int_t)(rows[i].own_refused + rows[i].outer_refused)));
 	return a;
 }

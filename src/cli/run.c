@@ -180,7 +180,7 @@ const struct option_row run_options[] = {
 	  set_kernel },
 	{ "initrd", "FILE", "initial RAM disk", set_initrd },
 	{ "rootfs", "DIR", "pack this directory as the guest's root", set_rootfs },
-	{ "append", "TEXT", "add to the kernel's command line", set_append },
+	{ "append", "TEXT", "add to the kernel's command line; root=/dev/sda there makes a disk the root", set_append },
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
 	{ "disk", "FILE", "a SCSI disk; FILE[,ro][,format=raw|qcow2|vhdx|vmdk][,serial=][,controller=][,lun=]",
@@ -338,10 +338,28 @@ close:
 	return status;
 }
 
+/* What makes the VMBus devices work where the kernel has them as modules, and disks useful. */
+static void choose_modules(const struct run_config *rc, const char *modules[static 16])
+{
+	static const char *const always[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc",
+					      "-sd_mod",  "-sr_mod" };
+	u32 n = 0;
+
+	for (u32 i = 0; i < ARRAY_SIZE(always); i++)
+		modules[n++] = always[i];
+	if (rc->machine.disk_count) {
+		modules[n++] = "-ext4";
+		modules[n++] = "-isofs";
+	}
+	if (rc->machine.vsock_path)
+		modules[n++] = "-hv_sock";
+	modules[n] = NULL;
+}
+
 static int run_here(struct run_config *rc, struct watch *w)
 {
 	/* What makes the VMBus devices work where the kernel has them as modules. */
-	static const char *const modules[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc", NULL };
+	const char *modules[16];
 	struct guest_root_config gc = { .modules = modules, .rootfs = rc->rootfs, .initrd = rc->initrd,
 					.command = rc->command };
 	struct cached_kernel kernel;
@@ -354,6 +372,7 @@ static int run_here(struct run_config *rc, struct watch *w)
 	if (choose_kernel(rc, &kernel, &err))
 		goto fail;
 	gc.modules_dir = kernel.modules;
+	choose_modules(rc, modules);
 	if (!rc->bare && (guest_root_create(&gc, &root, &own_init, &err) ||
 			  make_cmdline(rc, own_init, cmdline, sizeof(cmdline), &err)))
 		goto fail;

@@ -644,6 +644,7 @@ static void add_route(struct machine_route *r, const struct vp *vp, u32 row)
 
 	r->own += own->served;
 	r->own_refused += own->refused;
+	r->forwarded += own->forwarded;
 	if (!vp->outer)
 		return;
 	outer = r->hypercall ? &vp->outer->hypercall_counts[row] : &vp->outer->msr_counts[row];

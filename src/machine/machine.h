@@ -56,6 +56,7 @@ struct machine_route {
 	const char *name;
 	bool hypercall; /* else an MSR */
 	u64 own, own_refused; /* by the partition's hypervisor (L1) */
+	u64 forwarded; /* of own and own_refused: passed on to L0 by a quirk */
 	u64 outer, outer_refused; /* by L0 */
 };
 #define MACHINE_ROUTES_MAX 192

@@ -122,6 +122,20 @@ static bool is_builtin(const char *dir, const char *name)
 	return found;
 }
 
+/* A name that begins with '-' may be missing. */
+static int resolve_one(struct list_of_paths *l, const char *dep, size_t len, const char *name,
+		       struct error *err)
+{
+	bool may_miss = *name == '-';
+	int ret = find_in_dep(l, dep, len, name + may_miss);
+
+	if (ret < 0)
+		return error_errno(err, ret, l->dir);
+	if (ret == 0 && !may_miss && !is_builtin(l->dir, name))
+		return error_set(err, -ENOENT, "%s: no module %s", l->dir, name);
+	return 0;
+}
+
 int modules_resolve(const char *dir, const char *const *names, char ***paths, struct error *err)
 {
 	struct list_of_paths l = { .dir = dir, .paths = calloc(1, sizeof(char *)) };
@@ -133,15 +147,8 @@ int modules_resolve(const char *dir, const char *const *names, char ***paths, st
 		error_set(err, ret, "%s: no modules.dep there (depmod makes it)", dir);
 	else if (ret)
 		error_errno(err, ret, dir);
-	for (; !ret && *names; names++) {
-		ret = find_in_dep(&l, dep, len, *names);
-		if (ret < 0)
-			error_errno(err, ret, dir);
-		else if (ret == 0 && !is_builtin(dir, *names))
-			ret = error_set(err, -ENOENT, "%s: no module %s", dir, *names);
-		else
-			ret = 0;
-	}
+	for (; !ret && *names; names++)
+		ret = resolve_one(&l, dep, len, *names, err);
 	free(dep);
 	if (ret) {
 		modules_free(l.paths);
