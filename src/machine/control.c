@@ -330,10 +330,25 @@ static int walk_ask(struct kvp_walk *w)
 		      : kvp_enumerate(w->kvp, w->pool, w->index, walk_item, w);
 }
 
+/* JSON takes no bytes that are not UTF-8, and a guest may send any. */
+static json_t *guest_text(const char *text)
+{
+	json_t *o = json_string(text);
+	char clean[sizeof(((struct kvp_item *)0)->value)];
+	size_t n = 0;
+
+	if (o)
+		return o;
+	for (; text[n] && n < sizeof(clean); n++)
+		clean[n] = text[n] & 0x80 ? '?' : text[n];
+	return json_stringn(clean, n);
+}
+
+/* A guest does not repeat the key it was asked for. */
 static json_t *item_json(const struct kvp_walk *w, const struct kvp_item *item)
 {
-	return json_pack("{s:s, s:s, s:s}", "pool", pools[w->pool], "key", item->key, "value",
-			 item->value);
+	return json_pack("{s:s, s:o, s:o}", "pool", pools[w->pool], "key",
+			 guest_text(w->key ? w->key : item->key), "value", guest_text(item->value));
 }
 
 static void walk_item(void *ctx, int error, const struct kvp_item *item)
