@@ -428,6 +428,7 @@ static int run_incubated(const struct run_config *rc, int argc, char **argv)
 		.memory_bytes = rc->machine.memory_bytes + INCUBATOR_EXTRA,
 	};
 	char **inner = calloc((size_t)argc + 2, sizeof(*inner));
+	static_assert(EXIT_INCUBATOR_HUNG == INCUBATOR_HUNG, "passed on as it is");
 	static char self[4096];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	int status;
