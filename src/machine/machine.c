@@ -414,7 +414,7 @@ static int create_partitions(struct machine *m, const struct machine_config *cfg
 
 static int create_vmbus(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
-	const struct vmbus_devices_config dc = { .name = "nestor", .vp_count = cfg->cpus,
+	const struct vmbus_devices_config dc = { .name = cfg->name ? cfg->name : "nestor", .vp_count = cfg->cpus,
 						 .nets = cfg->nets, .net_count = cfg->net_count,
 						 .disks = cfg->disks, .disk_count = cfg->disk_count,
 						 .vsock_path = cfg->vsock_path };
@@ -577,10 +577,32 @@ void machine_stop(struct machine *m, enum stop_reason reason, int code, const ch
 	partition_stop(m->partition, reason, code, "%s", text);
 }
 
-void machine_ask_power_off(struct machine *m)
+bool machine_ask_power_off(struct machine *m)
 {
-	if (!m->devices || vmbus_devices_shutdown(m->devices) < 0)
-		pm_power_button(m->pm);
+	if (m->devices && vmbus_devices_shutdown(m->devices) == 0)
+		return true;
+	pm_power_button(m->pm);
+	return false;
+}
+
+u64 machine_uptime_ns(struct machine *m)
+{
+	return m->start_ns ? (m->end_ns ? m->end_ns : monotonic_ns()) - m->start_ns : 0;
+}
+
+const char *machine_release(struct machine *m)
+{
+	return m->release;
+}
+
+struct vmbus_server *machine_vmbus(struct machine *m)
+{
+	return m->vmbus ? wire_vmbus_server(m->vmbus) : NULL;
+}
+
+struct vmbus_devices *machine_devices(struct machine *m)
+{
+	return m->devices;
 }
 
 struct partition *machine_partition(struct machine *m)
@@ -622,7 +644,7 @@ void machine_report(struct machine *m, struct machine_report *out)
 		.setup_ns = m->start_ns - m->create_ns,
 		.setup_cpu_ns = m->start_cpu_ns,
 		.init_ns = m->init_ns ? m->init_ns - m->start_ns : 0,
-		.run_ns = m->end_ns - m->start_ns,
+		.run_ns = machine_uptime_ns(m),
 		.init_exits = m->init_exits,
 		.crashed = m->crashed,
 		.crash = m->crash,
