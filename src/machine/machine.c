@@ -436,7 +436,7 @@ static int load(struct machine *m, const struct machine_config *cfg, struct erro
 {
 	struct acpi_config acpi = { .vp_count = cfg->cpus, .vmbus = m->role->vmbus };
 	struct boot_config bc = { .kernel = cfg->kernel, .cmdline = cfg->cmdline,
-				  .initrd = cfg->initrd };
+				  .initrd = cfg->initrd, .backing = &m->ram.backing };
 	const u64 hv_bytes = hv_pages_bytes(cfg->cpus);
 	const struct boot_reserved reserved[2] = { { LAYOUT_HV_GPA, hv_bytes },
 						   { LAYOUT_HV_OUTER_GPA, hv_bytes } };
