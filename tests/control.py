@@ -79,8 +79,8 @@ def listed(name):
 WATCH = """ip link set eth0 up 2>/dev/null
 while :; do
   ip link set eth1 up 2>/dev/null
-  now="$(ls /sys/class/net /sys/block | grep -E '^(eth|sd)' | tr '\\n' ' ')"
-  now="devices $now carrier $(cat /sys/class/net/eth1/carrier 2>/dev/null)"
+  now="devices $(echo $(ls /sys/class/net | grep eth) $(ls /sys/block | grep sd))"
+  now="$now, carrier $(cat /sys/class/net/eth1/carrier 2>/dev/null)"
   [ "$now" = "$last" ] || echo "$now"
   last=$now
   sleep 0.2
@@ -90,7 +90,7 @@ done"""
 @case("control-devices", timeout=600)
 def devices():
     with scratch() as d, Instance("--kernel", "6.12", "--net", "user", "--", "sh", "-c", WATCH) as i:
-        check("the guest is up", i.says(r"^devices eth0 ", 200), i)
+        check("the guest is up", i.says(r"^devices eth0, ", 200), i)
         o = listed(i.name)
         check("nestor ps lists it", len(o) == 1 and o[0]["role"] == "guest" and o[0]["cpus"] == 1 and
               o[0]["memory_bytes"] == 512 << 20 and o[0]["state"] == "running" and
@@ -101,19 +101,21 @@ def devices():
         r = nestor("run", "--name", i.name, "--", "true")
         check("its name is taken", r.code == 2 and "is running already" in r.err, r)
 
-        one, two = answer("stat", i.name), answer("stat", i.name)
+        one = answer("stat", i.name)
+        time.sleep(2)
+        two = answer("stat", i.name)
         rows = {r["name"]: r for r in one.get("routes", [])}
         check("stat counts hypercalls and registers", rows.get("HvCallPostMessage", {}).get("L1", 0) > 0 and
               rows.get("STIMER", {}).get("L1", 0) > 0, one)
         check("and goes on counting", two["exits"]["MSR write"] > one["exits"]["MSR write"], (one, two))
-        check("and knows the channels", any(c["device"] == "netvsp" and c["open"] and c["packets"] > 0
+        check("and knows the channels", any(c["device"] == "network" and c["open"] and c["packets"] > 0
                                             for c in one["channels"]), one)
         r = nestor("stat", i.name)
-        check("stat as text", re.search(r"^  HvCallPostMessage +\d+ +\.$", r.out, re.M), r)
+        check("stat as text", re.search(r"^  HvCallPostMessage +\d+ +(\.|\d+)$", r.out, re.M), r)
 
         r = nestor("device", "add", i.name, "net", "user,mac=02:00:00:00:00:77")
         check("a card is added", r.code == 0 and r.out == "net1\n", r)
-        check("the guest sees it", i.says(r"^devices eth0 eth1 .*carrier 1"), i)
+        check("the guest sees it", i.says(r"^devices eth0 eth1, carrier 1"), i)
         o = [x for x in answer("device", "list", i.name)["devices"] if x["name"] == "net1"]
         check("device list too", len(o) == 1 and o[0]["mac"] == "02:00:00:00:00:77" and o[0]["link"] == "up", o)
         at = len(i.lines)
@@ -124,7 +126,7 @@ def devices():
         check("the guest sees that, too", i.says(r"carrier 1", since=at), i)
         at = len(i.lines)
         check("the card is removed", nestor("device", "remove", i.name, "net1").code == 0)
-        check("it vanishes in the guest", i.says(r"^devices eth0 carrier", since=at), i)
+        check("it vanishes in the guest", i.says(r"^devices eth0, carrier", since=at), i)
         r = nestor("device", "remove", i.name, "net1")
         check("once only", r.code == 1 and "there is no device net1" in r.err, r)
 
@@ -134,10 +136,10 @@ def devices():
         at = len(i.lines)
         r = nestor("device", "add", i.name, "disk", disk)
         check("a disk is added", r.code == 0 and r.out == "disk0:0\n", r)
-        check("the guest sees it", i.says(r"^devices eth0 sda", since=at), i)
+        check("the guest sees it", i.says(r"^devices eth0 sda, ", since=at), i)
         at = len(i.lines)
         check("the disk is removed", nestor("device", "remove", i.name, "disk0:0").code == 0)
-        check("it vanishes in the guest", i.says(r"^devices eth0 carrier", since=at), i)
+        check("it vanishes in the guest", i.says(r"^devices eth0, carrier", since=at), i)
         r = nestor("device", "add", i.name, "disk", d + "/none")
         check("a disk that is not there is refused", r.code == 1 and "/none" in r.err, r)
         r = nestor("device", "add", i.name, "printer", "x")
@@ -244,7 +246,7 @@ def services():
             r = nestor("kvp", "get", i.name, "greeting")
             check("and read back", r.out == "grüß dich = hello\n", r)
             r = nestor("kvp", "list", i.name)
-            check("and listed with its pool", re.search("^external +greeting=", r.out, re.M), r)
+            check("and listed with its pool", re.search("^external +greeting=grüß", r.out, re.M), r)
             r = nestor("kvp", "delete", i.name, "external", "greeting")
             check("and deleted", r.code == 0 and nestor("kvp", "get", i.name, "greeting").code == 1, r)
             r = nestor("kvp", "set", i.name, "auto", "a", "b")

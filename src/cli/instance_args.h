@@ -5,7 +5,7 @@
 
 #include "cli/options.h"
 
-#define ARGS_WORDS_MAX 4
+#define ARGS_WORDS_MAX 5
 
 /* Everything any of them takes; a command's rows say which it takes. */
 struct instance_args {

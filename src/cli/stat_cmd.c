@@ -57,16 +57,16 @@ static void print_exits(json_t *o, json_t *before)
 	double seconds = uptime(o) - uptime(before);
 	const char *name;
 
-	printf("\n  %-34s%10s%10s\n", "exit", "count", before ? "per s" : "");
+	printf("\n  %-34s%9s%9s\n", "exit", "count", before ? "per s" : "");
 	json_object_foreach(exits, name, n)
 	{
 		if (!json_integer_value(n))
 			continue;
-		printf("  %-34s%10lld", name, (long long)json_integer_value(n));
+		printf("  %-34s%9lld", name, (long long)json_integer_value(n));
 		if (before && seconds > 0)
-			printf("%10.0f", (double)(json_integer_value(n) -
-						  num(json_object_get(before, "exits"), name)) /
-						 seconds);
+			printf("%9.0f", (double)(json_integer_value(n) -
+						 num(json_object_get(before, "exits"), name)) /
+						seconds);
 		putchar('\n');
 	}
 }
@@ -87,8 +87,7 @@ static void print_rest(json_t *o)
 		       json_integer_value(n) == 1 ? "" : "s");
 	if (!json_array_size(channels))
 		return;
-	printf("\n  %-34s%10s%10s%10s%10s\n", "VMBus channel", "packets", "sent", "signals",
-	       "back");
+	printf("  %-34s%9s%9s%9s%9s\n", "VMBus channel", "packets", "sent", "signals", "back");
 	json_array_foreach(channels, i, c)
 	{
 		char text[64];
@@ -97,7 +96,7 @@ static void print_rest(json_t *o)
 			continue;
 		snprintf(text, sizeof(text), "%s, channel %lld, VP %lld", str(c, "device"),
 			 (long long)num(c, "index"), (long long)num(c, "vp"));
-		printf("  %-34s%10lld%10lld%10lld%10lld\n", text, (long long)num(c, "packets"),
+		printf("  %-34s%9lld%9lld%9lld%9lld\n", text, (long long)num(c, "packets"),
 		       (long long)(num(c, "sends") + num(c, "completions")),
 		       (long long)num(c, "signals_in"), (long long)num(c, "signals_out"));
 	}

@@ -19,6 +19,7 @@
 
 #define KILL_DELAY_NS (100 * NS_PER_MS)
 #define KILL_STATUS   (128 + 9)
+#define KVP_ITEMS_MAX 1024u /* of a pool */
 
 struct machine_control {
 	struct machine *machine;
@@ -324,37 +325,60 @@ static void walk_end(struct kvp_walk *w, int error, json_t *result)
 
 static void walk_item(void *ctx, int error, const struct kvp_item *item);
 
+/*
+ * Also for one key. Linux cannot answer the operation that looks a key up: its daemon
+ * copies as many bytes of the value as the request said it has, none, and its driver
+ * takes the value from four bytes further on (6.1 to 7.3: kvp_get_value,
+ * kvp_respond_to_host).
+ */
 static int walk_ask(struct kvp_walk *w)
 {
-	return w->key ? kvp_get(w->kvp, w->pool, w->key, walk_item, w)
-		      : kvp_enumerate(w->kvp, w->pool, w->index, walk_item, w);
+	return kvp_enumerate(w->kvp, w->pool, w->index, walk_item, w);
+}
+
+/* JSON takes no bytes that are not UTF-8, and a guest may send any. */
+static json_t *guest_text(const char *text)
+{
+	json_t *o = json_string(text);
+	char clean[sizeof(((struct kvp_item *)0)->value)];
+	size_t n = 0;
+
+	if (o)
+		return o;
+	for (; text[n] && n < sizeof(clean); n++)
+		clean[n] = text[n] & 0x80 ? '?' : text[n];
+	return json_stringn(clean, n);
 }
 
 static json_t *item_json(const struct kvp_walk *w, const struct kvp_item *item)
 {
-	return json_pack("{s:s, s:s, s:s}", "pool", pools[w->pool], "key", item->key, "value",
-			 item->value);
+	return json_pack("{s:s, s:o, s:o}", "pool", pools[w->pool], "key", guest_text(item->key),
+			 "value", guest_text(item->value));
 }
 
 static void walk_item(void *ctx, int error, const struct kvp_item *item)
 {
 	struct kvp_walk *w = ctx;
 
-	if (!error && w->key) {
+	if (!error && w->key && !strcmp(w->key, item->key)) {
 		walk_end(w, 0, item_json(w, item));
 		return;
 	}
-	if (!error) {
+	if (!error && !w->key)
 		json_array_append_new(w->items, item_json(w, item));
+	/* A guest that never comes to an end is not followed there. */
+	if (!error && w->index < KVP_ITEMS_MAX) {
 		w->index++;
 		error = walk_ask(w);
-	} else if (error == -ENOENT && w->pool < w->last_pool) {
+	} else if ((!error || error == -ENOENT) && w->pool < w->last_pool) {
 		w->pool++;
 		w->index = 0;
 		error = walk_ask(w);
-	} else if (error == -ENOENT && !w->key) {
+	} else if ((!error || error == -ENOENT) && !w->key) {
 		walk_end(w, 0, json_pack("{s:O}", "items", w->items));
 		return;
+	} else if (!error) {
+		error = -ENOENT;
 	}
 	if (error)
 		walk_end(w, error, NULL);
