@@ -11,7 +11,7 @@
 #include "core/vp.h"
 #include "hvdef/hypercall.h"
 
-/* The hypercall page writes to this port; no device has it. */
+/* The hypercall page reads from this port; no device has it. */
 #define HYPERCALL_PORT		 0x7C
 #define HYPERCALL_FAST_BYTES	 16  /* RDX, R8 */
 #define HYPERCALL_XMM_FAST_BYTES 112 /* and XMM0-5 */
