@@ -4,6 +4,7 @@
 import lzma, os, re, shutil, subprocess, sys
 
 import boots
+import control
 from boots import Run, case, check, nestor, scratch
 
 for name in list(boots.cases):    # those of boots.py itself, not to be run twice
@@ -339,6 +340,48 @@ cp disk.img $D/disk.img
         check(f"the guest flushed ({len(told)} times)", len(told) >= 20, r)
         lost = [i for i, s in told if hashlib.md5(disk[int(i) << 16:(int(i) + 1) << 16]).hexdigest() != s]
         check("all it had flushed is on the host after kill -9", told and not lost, lost)
+
+
+# --- devices that come and go ---
+
+def hotplug_run(rounds):
+    with scratch() as d, control.Instance("--kernel", "6.12", "--cpus", "2", "--", "sh", "-c",
+                                          HOTPLUG) as i:
+        check("the guest is up", i.says(r"^devices", 240), i)
+        with open(d + "/disk", "wb") as f:
+            f.truncate(4 << 20)
+        missed = []
+        for n in range(rounds):
+            at = len(i.lines)
+            for what, args, name in (("disk", ("disk", d + "/disk"), "disk0:0"), ("net", ("net", "user"), "net0")):
+                r = nestor("device", "add", i.name, *args)
+                if r.code or not i.says("^devices.* sda" if what == "disk" else "^devices.* eth0", 60, at):
+                    missed.append((n, "add", what, r.err))
+            # Half of the time it is still being probed; else the guest has shown it.
+            at = len(i.lines)
+            for name in ("disk0:0", "net0"):
+                if nestor("device", "remove", i.name, name).code:
+                    missed.append((n, "remove", name))
+            if not i.says(r"^devices\s*$", 60, at):
+                missed.append((n, "gone", i.lines[-1:]))
+            if len(missed) > 5:
+                break
+        check(f"a disk and a network card come and go {rounds} times", not missed, f"{missed}\n{i}")
+        check("the guest lives on, without a complaint", i.p.poll() is None and
+              not any(re.search("BUG|Oops|WARNING:|hung", l) for l in i.lines), i)
+        nestor("stop", i.name, "--force")
+
+
+HOTPLUG = """
+last=none; while :; do
+    now="devices $(cd /sys/class/net; ls | grep -v lo | tr '\\n' ' ')$(cd /sys/block; ls -d sd* 2>/dev/null)"
+    [ "$now" = "$last" ] || { echo "$now"; dmesg -c | grep -E 'BUG|Oops|WARNING:|hung'; }
+    last=$now; sleep 0.1
+done
+"""
+
+case("vmbus-hotplug-long", suite="soak", timeout=7200)(lambda: hotplug_run(200))
+case("vmbus-hotplug", suite="soak", timeout=900)(lambda: hotplug_run(10))
 
 
 if __name__ == "__main__":
