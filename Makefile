@@ -49,7 +49,7 @@ check-unit: all
 
 # For ever unless FUZZ_SECONDS says how long; FUZZ names targets.
 fuzz:
-	@tools/fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
+	@tools/fuzz --seconds "$(FUZZ_SECONDS)" $(FUZZ)
 
 bench: ready
 	@BUILD="$(BUILD)" tools/bench

@@ -29,6 +29,24 @@
 #define REBOOT_MAGIC1	 0xfee1dead
 #define REBOOT_MAGIC2	 672274793
 #define REBOOT_POWER_OFF 0x4321fedc
+#define REBOOT_RESTART	 0x01234567
+
+#define SIG(n)		 (1ul << ((n) - 1))
+#define SIG_KILL	 9
+#define SIG_USR1	 10
+#define SIG_USR2	 12
+#define SIG_TERM	 15
+#define SIG_CHLD	 17
+#define SIG_HUP		 1
+#define SIG_PWR		 30
+#define SIG_RT(n)	 (34 + (n))
+#define SIG_SETMASK	 2
+#define WAIT_NO_HANG	 1
+
+/* How programs ask init to end the machine: busybox's and sysvinit's ways, then systemd's. */
+#define SIGS_POWER_OFF	 (SIG(SIG_USR1) | SIG(SIG_USR2) | SIG(SIG_PWR) | SIG(SIG_RT(3)) | SIG(SIG_RT(4)))
+#define SIGS_RESTART	 (SIG(SIG_TERM) | SIG(SIG_RT(5)))
+#define SIGS_OURS	 (SIGS_POWER_OFF | SIGS_RESTART | SIG(SIG_CHLD))
 
 #define STATUS_NOT_EXECUTABLE 126
 #define STATUS_NOT_FOUND      127
@@ -361,10 +379,38 @@ static unsigned int exec_search(char **argv, char **envp, const char *path)
 	return status;
 }
 
-/* In a session of its own, with the console as controlling terminal. Reaps until it ends. */
+/* Everybody may save what they have; whoever is not gone after two seconds is ended. */
+static void __attribute__((noreturn)) end_machine(unsigned int command)
+{
+	const struct sys_timespec tick = { 0, 20000000 };
+	int wstatus;
+
+	sys_kill(-1, SIG_TERM);
+	sys_kill(-1, SIG_HUP); /* an interactive shell ignores the other */
+	for (int ticks = 0; ticks < 100; ticks++) {
+		long pid = sys_wait4(-1, &wstatus, WAIT_NO_HANG);
+
+		if (pid == -ECHILD)
+			break;
+		if (pid == 0)
+			sys_sigtimedwait(SIG(SIG_CHLD), &tick);
+	}
+	sys_kill(-1, SIG_KILL);
+	sys_ioctl(1, TCSBRK, 1);
+	sys_sync();
+	sys_reboot(REBOOT_MAGIC1, REBOOT_MAGIC2, command);
+	for (;;)
+		sys_pause();
+}
+
+/*
+ * In a session of its own, with the console as controlling terminal. Reaps until it
+ * ends, and does what /sbin/poweroff asks of an init: so does the kernel when the
+ * host asks it to shut down.
+ */
 static unsigned int run(char **argv, char **envp, const char *path)
 {
-	long child = sys_fork(), pid;
+	long child = sys_fork(), pid, sig;
 	int wstatus = 0;
 
 	if (child == 0) {
@@ -372,16 +418,25 @@ static unsigned int run(char **argv, char **envp, const char *path)
 
 		sys_setsid();
 		sys_ioctl(0, TIOCSCTTY, 1);
+		sys_sigprocmask(SIG_SETMASK, 0);
 		status = exec_search(argv, envp, path);
 		say(argv[0], status == STATUS_NOT_FOUND ? ": not found" : ": cannot be run", "",
 		    "");
 		sys_exit((int)status);
 	}
-	do {
-		pid = sys_wait4(-1, &wstatus);
-	} while (pid != child && pid != -ECHILD);
 	if (child < 0)
 		return STATUS_NOT_EXECUTABLE;
+	for (;;) {
+		while ((pid = sys_wait4(-1, &wstatus, WAIT_NO_HANG)) > 0 && pid != child)
+			;
+		if (pid == child || pid == -ECHILD)
+			break;
+		sig = sys_sigtimedwait(SIGS_OURS, (void *)0);
+		if (sig > 0 && (SIG(sig) & SIGS_POWER_OFF))
+			end_machine(REBOOT_POWER_OFF);
+		if (sig > 0 && (SIG(sig) & SIGS_RESTART))
+			end_machine(REBOOT_RESTART);
+	}
 	if (wstatus & 0x7F)
 		return STATUS_SIGNAL + ((unsigned int)wstatus & 0x7F);
 	return (unsigned int)wstatus >> 8 & 0xFF;
@@ -419,6 +474,7 @@ static void run_own_init(char **envp)
 {
 	static const char *names[] = { "", "/sbin/init", "/init", "/etc/init", "/bin/init" };
 
+	sys_sigprocmask(SIG_SETMASK, 0);
 	/* init= names us, or on a disk the one to run there. */
 	if (kernel_option("root") && kernel_option("init"))
 		names[0] = kernel_option("init");
@@ -427,6 +483,7 @@ static void run_own_init(char **envp)
 
 		sys_execve(names[i], argv, envp);
 	}
+	sys_sigprocmask(SIG_SETMASK, SIGS_OURS);
 }
 
 static void run_shell(char **envp)
@@ -447,6 +504,8 @@ void init_main(long *stack)
 {
 	char **envp = environment((char **)(stack + 1 + stack[0] + 1));
 
+	/* Kept until somebody looks: an init gets no signal it neither blocks nor handles. */
+	sys_sigprocmask(SIG_SETMASK, SIGS_OURS);
 	event(EXIT_EVENT_INIT);
 	mounts();
 	console_open();
