@@ -27,6 +27,7 @@ JOBS = (
 
 GUEST = r"""
 exec 2>&1
+DISK=/dev/$(cd /sys/block; grep -lx $SECTORS [sv]d?/size | cut -d/ -f1)
 for m in /sys/block/*/queue/scheduler; do echo none >$m; done
 ip link set lo up; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up
 say() { echo "$@"; sync; sleep 0.3; }
@@ -52,7 +53,7 @@ echo "@end"
 
 WORLD = r"""
 set -u; PATH=$PATH:/usr/sbin:/sbin
-S=$(mktemp -d /dev/shm/nestor-bench.XXXXXX); trap 'rm -rf $S' EXIT; cd $S
+S=$(mktemp -d /dev/shm/nestor-bench.XXXXXX); trap 'rm -rf $S' EXIT; cd $S; export TMPDIR=$S
 ip link set lo up 2>/dev/null
 truncate -s ${DISK_MIB}M data.img
 qemu-img create -q -f qcow2 -b $IMAGE -F raw root.qcow2
@@ -61,7 +62,7 @@ i=0; while [ $i -lt $ROUNDS ]; do
     echo "@@nestor"; : >out
     $NESTOR run --name bench$$ --kernel $KERNEL --cpus $CPUS --memory ${MEMORY}M --timeout 900 \
         --disk root.qcow2,format=qcow2 --disk data.img --net user \
-        --append "root=/dev/sda rw" -- bash -c "DISK=/dev/sdb; PAUSE=3; $(cat $D/vars); $(cat $D/guest.sh)" \
+        --append "root=LABEL=nestor-root rw" -- bash -c "PAUSE=3; $(cat $D/vars); $(cat $D/guest.sh)" \
         >out 2>err </dev/null & pid=$!
     while kill -0 $pid 2>/dev/null && ! grep -q '^@look' out; do sleep 0.2; done
     sleep 1; echo "@stat before"; $NESTOR stat bench$$ --json
@@ -71,7 +72,7 @@ i=0; while [ $i -lt $ROUNDS ]; do
     echo "@@qemu"
     qemu-system-x86_64 -accel kvm -M q35 -cpu $HV_FLAGS -smp $CPUS -m $MEMORY -nodefaults -no-user-config \
         -display none -serial stdio -no-reboot -kernel $VMLINUZ -initrd $D/initrd-qemu \
-        -append "console=ttyS0 quiet root=/dev/vda rw" \
+        -append "console=ttyS0 quiet root=LABEL=nestor-root rw" \
         -object iothread,id=io0 \
         -blockdev qcow2,node-name=root,file.driver=file,file.filename=root.qcow2 -device virtio-blk-pci,drive=root \
         -blockdev raw,node-name=data,cache.direct=on,discard=unmap,file.driver=file,file.filename=data.img,file.aio=io_uring,file.cache.direct=on \
@@ -154,11 +155,11 @@ def main():
     port, number = 20000 + os.getpid() % 20000, 4000 * a.seconds
     with tempfile.TemporaryDirectory(dir="/var/tmp") as d:
         jobs = "\n".join(f"{name}\n{args}" for name, args, _ in JOBS)
-        variables = f"SECS={a.seconds} PORT={port} NUMBER={number}\nJOBS='{jobs}'\n"
+        variables = f"SECTORS={DISK_MIB * 2048} SECS={a.seconds} PORT={port} NUMBER={number}\nJOBS='{jobs}'\n"
         open(d + "/vars", "w").write(variables)
         open(d + "/guest.sh", "w").write(GUEST)
         virtio_initrd(d + "/initrd-qemu", kernel,
-                      ["/bin/bash", "-c", "DISK=/dev/vdb; PAUSE=0\n" + variables + GUEST])
+                      ["/bin/bash", "-c", "PAUSE=0\n" + variables + GUEST])
         env = {"D": d, "NESTOR": NESTOR, "IMAGE": image, "KERNEL": "6.12", "VMLINUZ": kernel + "/vmlinuz",
                "CPUS": CPUS, "MEMORY": MEMORY, "DISK_MIB": DISK_MIB, "ROUNDS": a.rounds, "PORT": port,
                "HV_FLAGS": HV_FLAGS}

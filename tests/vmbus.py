@@ -27,7 +27,7 @@ def world(d, script, timeout=500):
     """A shell script where machines can be run: here, or in the incubator. The directory $S is
     gone afterwards and can do what a plain file system can: punch holes, O_DIRECT."""
     text = ("set -u; PATH=$PATH:/usr/sbin:/sbin; D=%s; N=%s\n"
-            "S=$(mktemp -d /dev/shm/nestor-test.XXXXXX); trap 'rm -rf $S' EXIT; cd $S\n" %
+            "S=$(mktemp -d /dev/shm/nestor-test.XXXXXX); trap 'rm -rf $S' EXIT; cd $S; export TMPDIR=$S\n" %
             (d, boots.NESTOR)) + script
     with open(d + "/world.sh", "w") as f:
         f.write(text)
@@ -148,15 +148,16 @@ for k in boots.KERNELS:
 
 ROOT = WAIT + """
 echo @mount; grep ' / ' /proc/mounts; echo @
+DATA=/dev/$(cd /sys/block; grep -lx 1048576 sd?/size | cut -d/ -f1)
 /etc/nestor-boot >/dev/null 2>&1; exec 2>&1
 echo @dhcp; dhclient eth0; ip -4 -o addr show eth0; echo @
 echo @offers; for v in /sys/bus/vmbus/devices/*; do cat $v/class_id; done; echo @
 hv_kvp_daemon; hv_vss_daemon; sleep 1; echo @daemons; pgrep -l hv_ | cut -d' ' -f2; echo @
 echo @up; timeout 60 iperf3 -c 10.0.2.2 -p $PORT -t $SECS -f m; echo @
 echo @down; timeout 60 iperf3 -c 10.0.2.2 -p $PORT -t $SECS -f m -R; echo @
-echo @fio; fio --name=v --filename=/dev/sdb --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite \
+echo @fio; fio --name=v --filename=$DATA --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite \
     --bsrange=4k-64k --size=$SIZE --verify=crc32c --verify_backlog=256 --fsync=64 --minimal >/tmp/fio &&
-    fio --name=t --filename=/dev/sdb --direct=1 --ioengine=libaio --iodepth=16 --rw=randtrimwrite --bs=16k     --size=$SIZE --verify=crc32c --minimal >/tmp/fio && echo verified; cut -c1-200 /tmp/fio; echo @
+    fio --name=t --filename=$DATA --direct=1 --ioengine=libaio --iodepth=16 --rw=randtrimwrite --bs=16k     --size=$SIZE --verify=crc32c --minimal >/tmp/fio && echo verified; cut -c1-200 /tmp/fio; echo @
 echo @errors; dmesg | grep -E 'BUG|Oops|WARNING:|hung|I/O error|EXT4-fs error'; echo @
 """
 
@@ -171,7 +172,7 @@ qemu-img create -q -f qcow2 -b {image} -F raw root.qcow2 || exit 1
 truncate -s 512M data.img
 iperf3 -s -p {port} >server.log 2>&1 & server=$!
 $N run --kernel {kernel} --cpus 2 --memory 768M --disk root.qcow2,format=qcow2 --disk data.img --net user \
-    --timeout {timeout - 60} --append "root=/dev/sda rw" -- bash -c {sh}
+    --timeout {timeout - 60} --append "root=LABEL=nestor-root rw" -- bash -c {sh}
 echo; echo @status; echo $?; echo @
 kill $server; cat server.log; ip addr show lo
 """, timeout=timeout)
@@ -235,6 +236,8 @@ echo; echo @status; echo $?; echo @
 
 # --- drivers out and in again ---
 
+# Not hv_vmbus: with it Linux stops its synthetic timers and, when they are direct, puts no others in
+# their place (hv_stimer_global_cleanup), so that nothing that waits goes on.
 MODULES = WAIT + """
 exec 2>&1
 load() { for m; do insmod /m/$m.ko || echo "load $m: failed"; done; }
@@ -251,17 +254,9 @@ look() {
     ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ping -c 1 -W 5 10.0.2.2 | grep -c ' 0% packet loss'
 }
 look >/dev/null; unload sr_mod
-# Linux stops its synthetic timers when hv_vmbus goes, and puts no others in their place when they
-# are direct (hv_stimer_global_cleanup): take the local APIC's before.
-for c in /sys/devices/system/clockevents/clockevent*; do
-    grep -q Hyper-V $c/current_device 2>/dev/null && echo "Hyper-V clockevent" >$c/unbind_device
-done
-echo "@timers"; cat /sys/devices/system/clockevents/clockevent*/current_device; echo @
 i=0; while [ $i -lt $ROUNDS ]; do
     echo "@round$i"
     unload hv_netvsc hv_utils sd_mod hv_storvsc; load hv_netvsc hv_utils hv_storvsc sd_mod; look
-    unload hv_netvsc hv_utils sd_mod hv_storvsc hv_vmbus; echo "bus $(ls /sys/bus/vmbus/devices 2>/dev/null | wc -l)"
-    load hv_vmbus hv_storvsc sd_mod hv_utils hv_netvsc; look
     echo @; i=$((i + 1))
 done
 echo @errors; dmesg | grep -E 'BUG|Oops|WARNING:|hung'; echo @
@@ -281,7 +276,7 @@ def modules_tree(d, kernel):
     for line in open(src + "modules.dep"):
         path = line.split(":")[0]
         name = os.path.basename(path).split(".")[0]
-        if name in ("hv_vmbus", "hv_utils", "hv_netvsc", "hv_storvsc", "sd_mod"):
+        if name in ("hv_utils", "hv_netvsc", "hv_storvsc", "sd_mod"):
             data = open(src + path, "rb").read()
             with open(f"{d}/m/{name}.ko", "wb") as f:
                 f.write(lzma.decompress(data) if path.endswith(".xz") else data)
@@ -296,9 +291,9 @@ def modules_run(kernel, rounds, timeout):
                    f"ROUNDS={rounds}\n" + MODULES, timeout=timeout)
         import hashlib
         want = hashlib.md5(open(d + "/disk", "rb").read(1 << 20)).hexdigest()
-    bad = [i for i in range(rounds) if r.section(f"round{i}").count(want) != 2 or
-           len(re.findall(r"^1$", r.section(f"round{i}"), re.M)) != 2]
-    check(f"disk and network work after each reload of a driver, and of all with the bus ({rounds} rounds)",
+    bad = [i for i in range(rounds) if r.section(f"round{i}").count(want) != 1 or
+           len(re.findall(r"^1$", r.section(f"round{i}"), re.M)) != 1]
+    check(f"disk and network work after a reload of each driver ({rounds} rounds)",
           not bad, r)
     check("each driver unloads and loads", "failed" not in r.out, r)
     check("nothing went wrong in the kernel", not r.section("errors").strip() and r.code == 0, r)
