@@ -205,7 +205,7 @@ const struct option_row run_options[] = {
 	{ "initrd", "FILE", "initial RAM disk", set_initrd },
 	{ "rootfs", "DIR", "pack this directory as the guest's root", set_rootfs },
 	{ "append", "TEXT",
-	  "add to the kernel's command line; root=/dev/sda there makes a disk the root",
+	  "add to the kernel's command line; root=/dev/sda or root=LABEL= there makes a disk the root",
 	  set_append },
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
