@@ -183,7 +183,7 @@ const struct option_row run_options[] = {
 	{ "append", "TEXT", "add to the kernel's command line", set_append },
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
-	{ "disk", "FILE", "a SCSI disk; FILE[,ro][,format=raw|qcow2|vhdx|vmdk][,serial=][,controller=][,lun=]",
+	{ "disk", "FILE", "a SCSI disk (a virtio disk of a root); FILE[,ro][,format=raw|qcow2|vhdx|vmdk][,serial=][,controller=][,lun=]",
 	  set_disk },
 	{ "cdrom", "FILE", "a DVD drive with this image in it", set_cdrom },
 	{ "net", "SPEC", "a network card: user[,hostfwd=tcp::PORT-:PORT], passt=SOCKET, tap=NAME; [,mac=]",
@@ -296,9 +296,11 @@ static int choose_kernel(const struct run_config *rc, struct cached_kernel *k, s
 static int make_cmdline(const struct run_config *rc, bool own_init, char *out, size_t size,
 			struct error *err)
 {
-	/* There is a host bridge and no more: no quirks of chipsets to scan for. */
-	int n = snprintf(out, size, "console=ttyS0 quiet pci=noearly%s%s%s", own_init ? " " ROOTFS_INIT_CMDLINE : "",
-			 rc->append ? " " : "", rc->append ? rc->append : "");
+	/* On VMBus there is a host bridge and no more: no quirks of chipsets to scan for. */
+	const char *pci = role_profiles[rc->machine.role].vmbus ? " pci=noearly" : "";
+	int n = snprintf(out, size, "console=ttyS0 quiet%s%s%s%s", pci,
+			 own_init ? " " ROOTFS_INIT_CMDLINE : "", rc->append ? " " : "",
+			 rc->append ? rc->append : "");
 
 	return (size_t)n < size ? 0 : error_set(err, -E2BIG, "the kernel's command line is too long");
 }
@@ -340,9 +342,11 @@ close:
 
 static int run_here(struct run_config *rc, struct watch *w)
 {
-	/* What makes the VMBus devices work where the kernel has them as modules. */
-	static const char *const modules[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc", NULL };
-	struct guest_root_config gc = { .modules = modules, .rootfs = rc->rootfs, .initrd = rc->initrd,
+	/* What makes the devices work where the kernel has their drivers as modules. */
+	static const char *const vmbus[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc", NULL };
+	static const char *const pci[] = { "hv_vmbus", "virtio_pci", "virtio_blk", "virtio_net", NULL };
+	struct guest_root_config gc = { .modules = role_profiles[rc->machine.role].vmbus ? vmbus : pci,
+					.rootfs = rc->rootfs, .initrd = rc->initrd,
 					.command = rc->command };
 	struct cached_kernel kernel;
 	struct rootfs *root = NULL;

@@ -24,6 +24,7 @@
 #include "machine/console.h"
 #include "machine/cpu_model.h"
 #include "machine/layout.h"
+#include "machine/pci_devices.h"
 #include "machine/ram.h"
 #include "machine/vmbus_devices.h"
 #include "machine/wire_vmbus.h"
@@ -62,6 +63,7 @@ struct machine {
 	struct console *console;
 	struct wire_vmbus *vmbus; /* NULL: the role has none */
 	struct vmbus_devices *devices;
+	struct pci_devices *pci_devices; /* NULL: the role's devices are on VMBus */
 
 	struct boot_state boot;
 	char release[BOOT_VERSION_BYTES];
@@ -434,6 +436,27 @@ static int create_partitions(struct machine *m, const struct machine_config *cfg
 	return ret ? ret : create_vps(m, cfg, cpu);
 }
 
+static void on_disk_lost(void *ctx, const char *text)
+{
+	struct machine *m = ctx;
+
+	partition_stop(m->partition, STOP_HOST_ERROR, 0, "%s", text);
+}
+
+/* Where there is no VMBus the devices are on PCI. */
+static int create_pci_devices(struct machine *m, const struct machine_config *cfg, struct error *err)
+{
+	const struct pci_devices_config dc = { .name = "nestor", .vp_count = cfg->cpus,
+					       .nets = cfg->nets, .net_count = cfg->net_count,
+					       .disks = cfg->disks, .disk_count = cfg->disk_count,
+					       .failed = on_disk_lost, .ctx = m };
+
+	if (cfg->vsock_path)
+		return error_set(err, -EINVAL, "role %s has no VMBus, and so no hv_sock",
+				 m->role->name);
+	return pci_devices_create(m->pci, &m->gmem, &m->ram, &dc, &m->pci_devices, err);
+}
+
 static int create_vmbus(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
 	const struct vmbus_devices_config dc = { .name = "nestor", .vp_count = cfg->cpus,
@@ -443,10 +466,7 @@ static int create_vmbus(struct machine *m, const struct machine_config *cfg, str
 	int ret;
 
 	if (!m->role->vmbus)
-		return cfg->net_count || cfg->disk_count || cfg->vsock_path
-			       ? error_set(err, -EINVAL, "role %s has no VMBus for these devices",
-					   m->role->name)
-			       : 0;
+		return create_pci_devices(m, cfg, err);
 	ret = wire_vmbus_create(m->outer ? m->outer : m->partition, &m->vmbus);
 	if (ret)
 		return error_errno(err, ret, "VMBus");
@@ -708,6 +728,7 @@ void machine_destroy(struct machine *m)
 	/* Devices before the console their output ends in; both before the partition they name. */
 	uart_destroy(m->com1);
 	console_destroy(m->console);
+	pci_devices_destroy(m->pci_devices);
 	vmbus_devices_destroy(m->devices);
 	wire_vmbus_destroy(m->vmbus);
 	partition_destroy(m->partition);
