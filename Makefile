@@ -9,7 +9,8 @@ FUZZ	?=
 
 ninja	= ninja -C $(BUILD) $(if $(filter 1,$(V)),-v,--quiet)
 
-.PHONY: all demo check check-unit fuzz bench install format clean help ready
+.PHONY: all demo check check-unit fuzz bench install format clean help ready linux-6.1 \
+	linux-6.12 linux-7.3
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/build.ninja
@@ -43,10 +44,16 @@ check-unit: all
 
 # For ever unless FUZZ_SECONDS says how long; FUZZ names targets.
 fuzz:
-	@tools/fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
+	@tools/fuzz --seconds "$(FUZZ_SECONDS)" $(FUZZ)
 
 bench: ready
 	@BUILD="$(BUILD)" tools/bench
+
+# Kernels with the series of linux/ (see linux/README.md), into the cache.
+linux-6.1 linux-6.12 linux-7.3: linux-%:
+	@tools/setup
+	@tools/linux fetch $*
+	@tools/linux build $*
 
 install: all
 	@DESTDIR="$(DESTDIR)" meson install -C $(BUILD) --no-rebuild
@@ -64,6 +71,7 @@ help:
 	@echo 'make check-unit   build and run the tests that need no machine (seconds)'
 	@echo 'make fuzz         run the fuzz targets until interrupted (FUZZ_SECONDS=, FUZZ=target)'
 	@echo 'make bench        measure against QEMU on KVM'
+	@echo 'make linux-6.1    build Linux 6.1 with the series of linux/; also linux-6.12, linux-7.3'
 	@echo 'make install      install into DESTDIR=$(DESTDIR)/usr'
 	@echo 'make format       clang-format over the sources'
 	@echo 'make clean        remove $(BUILD)/'

@@ -7,7 +7,8 @@
  *   /nestor/modules   names of module files, each with a NUL, in loading order
  *   /nestor/cmd       the command's arguments, each with a NUL
  *
- * Without a command it becomes the root's own init, or runs a shell.
+ * Without a command it becomes the root's own init, or runs a shell. With
+ * root=/dev/NAME on the kernel's command line all that happens on that disk.
  */
 #include <asm/errno.h>
 #include <asm/ioctls.h>
@@ -17,15 +18,35 @@
 #include "dev/exit.h"
 #include "payload/syscall.h"
 
+#define MS_RDONLY 1
 #define MS_NOSUID 2
 #define MS_NODEV  4
 #define MS_NOEXEC 8
+#define MS_MOVE	  8192
 
 #define MODULE_INIT_COMPRESSED_FILE 4
 
 #define REBOOT_MAGIC1	 0xfee1dead
 #define REBOOT_MAGIC2	 672274793
 #define REBOOT_POWER_OFF 0x4321fedc
+#define REBOOT_RESTART	 0x01234567
+
+#define SIG(n)		 (1ul << ((n) - 1))
+#define SIG_KILL	 9
+#define SIG_USR1	 10
+#define SIG_USR2	 12
+#define SIG_TERM	 15
+#define SIG_CHLD	 17
+#define SIG_HUP		 1
+#define SIG_PWR		 30
+#define SIG_RT(n)	 (34 + (n))
+#define SIG_SETMASK	 2
+#define WAIT_NO_HANG	 1
+
+/* How programs ask init to end the machine: busybox's and sysvinit's ways, then systemd's. */
+#define SIGS_POWER_OFF	 (SIG(SIG_USR1) | SIG(SIG_USR2) | SIG(SIG_PWR) | SIG(SIG_RT(3)) | SIG(SIG_RT(4)))
+#define SIGS_RESTART	 (SIG(SIG_TERM) | SIG(SIG_RT(5)))
+#define SIGS_OURS	 (SIGS_POWER_OFF | SIGS_RESTART | SIG(SIG_CHLD))
 
 #define STATUS_NOT_EXECUTABLE 126
 #define STATUS_NOT_FOUND      127
@@ -33,9 +54,13 @@
 
 #define MAX_ARGS 1024
 
+#define ROOT_WAIT_MS 60000 /* disks are found in the background */
+#define ROOT_LOOK_MS 20
+
 void init_main(long *stack) __attribute__((noreturn, used));
 
-static char cmd_text[128 * 1024], module_text[16 * 1024];
+static char cmd_text[128 * 1024], module_text[16 * 1024], kernel_text[8192];
+static unsigned long cmd_len;
 
 static unsigned long len_of(const char *s)
 {
@@ -204,8 +229,116 @@ static void modules_load(void)
 {
 	unsigned long len = read_file("/nestor/modules", module_text, sizeof(module_text));
 
-	for (const char *p = module_text; p < module_text + len; p += len_of(p) + 1)
+	for (const char *p = module_text; p < module_text + len; p += len_of(p) + 1) {
 		module_load(p);
+		sys_unlink(p); /* its memory is the guest's */
+	}
+}
+
+/* The value of the last "name=value" word of the kernel's command line, or NULL. */
+static char *kernel_option(const char *name)
+{
+	char *found = (char *)0;
+
+	for (char *p = kernel_text; *p; p += len_of(p) + 1)
+		if (starts_with(p, name) && p[len_of(name)] == '=')
+			found = p + len_of(name) + 1;
+	return found;
+}
+
+static int kernel_word(const char *word)
+{
+	for (char *p = kernel_text; *p; p += len_of(p) + 1)
+		if (starts_with(p, word) && len_of(p) == len_of(word))
+			return 1;
+	return 0;
+}
+
+/* Words become strings, one behind the other; an empty one ends them. */
+static void kernel_options_read(void)
+{
+	unsigned long len = read_file("/proc/cmdline", kernel_text, sizeof(kernel_text) - 1);
+	char *to = kernel_text;
+
+	for (char *p = kernel_text; p < kernel_text + len; p++) {
+		int space = *p == ' ' || *p == '\n';
+
+		if (!space)
+			*to++ = *p;
+		else if (to > kernel_text && to[-1])
+			*to++ = '\0';
+	}
+	to[0] = to[1] = '\0';
+}
+
+/* As the kernel does without rootfstype=: each kind that lives on a disk. */
+static long mount_any(const char *source, const char *dir, unsigned long flags, const char *data)
+{
+	static char kinds[4096];
+	unsigned long len = read_file("/proc/filesystems", kinds, sizeof(kinds));
+	long ret = -ENODEV, one;
+
+	for (char *line = kinds, *p = kinds; p < kinds + len; p++) {
+		if (*p != '\n')
+			continue;
+		*p = '\0';
+		if (*line == '\t') {
+			one = sys_mount(source, dir, line + 1, flags, data);
+			if (one == 0)
+				return 0;
+			if (one != -EINVAL)
+				ret = one;
+		}
+		line = p + 1;
+	}
+	return ret;
+}
+
+static void __attribute__((noreturn)) no_root(const char *name, const char *why)
+{
+	say("root=", name, why, "");
+	leave(STATUS_NOT_FOUND);
+}
+
+/* root=/dev/NAME: that file system becomes the root. */
+static void root_switch(void)
+{
+	static const char *const moved[] = { "/dev", "/proc", "/sys", "/run" };
+	const char *name = kernel_option("root"), *type = kernel_option("rootfstype"),
+		   *data = kernel_option("rootflags");
+	unsigned long flags = kernel_word("rw") ? 0 : MS_RDONLY;
+	char target[32];
+	long ret;
+
+	if (!name)
+		return;
+	if (!starts_with(name, "/dev/"))
+		no_root(name, ": only /dev/NAME is understood");
+	for (int ms = 0; sys_access(name, 0) < 0; ms += ROOT_LOOK_MS) {
+		if (ms >= ROOT_WAIT_MS)
+			no_root(name, ": there is no such device");
+		sys_sleep_ms(ROOT_LOOK_MS);
+	}
+	sys_mkdir("/nestor/root", 0755);
+	data = data ? data : "";
+	ret = type ? sys_mount(name, "/nestor/root", type, flags, data)
+		   : mount_any(name, "/nestor/root", flags, data);
+	if (ret < 0)
+		no_root(name, ": cannot be mounted");
+	for (unsigned int i = 0; i < sizeof(moved) / sizeof(moved[0]); i++) {
+		const char *prefix = "/nestor/root";
+		char *p = target;
+
+		while (*prefix)
+			*p++ = *prefix++;
+		for (const char *s = moved[i]; *s; s++)
+			*p++ = *s;
+		*p = '\0';
+		sys_mount(moved[i], target, "", MS_MOVE, "");
+	}
+	if (sys_chdir("/nestor/root") < 0 || sys_mount(".", "/", "", MS_MOVE, "") < 0 ||
+	    sys_chroot(".") < 0)
+		no_root(name, ": cannot become the root");
 }
 
 static long exec_at(const char *dir, unsigned long dir_len, char **argv, char **envp)
@@ -246,10 +379,38 @@ static unsigned int exec_search(char **argv, char **envp, const char *path)
 	return status;
 }
 
-/* In a session of its own, with the console as controlling terminal. Reaps until it ends. */
+/* Everybody may save what they have; whoever is not gone after two seconds is ended. */
+static void __attribute__((noreturn)) end_machine(unsigned int command)
+{
+	const struct sys_timespec tick = { 0, 20000000 };
+	int wstatus;
+
+	sys_kill(-1, SIG_TERM);
+	sys_kill(-1, SIG_HUP); /* an interactive shell ignores the other */
+	for (int ticks = 0; ticks < 100; ticks++) {
+		long pid = sys_wait4(-1, &wstatus, WAIT_NO_HANG);
+
+		if (pid == -ECHILD)
+			break;
+		if (pid == 0)
+			sys_sigtimedwait(SIG(SIG_CHLD), &tick);
+	}
+	sys_kill(-1, SIG_KILL);
+	sys_ioctl(1, TCSBRK, 1);
+	sys_sync();
+	sys_reboot(REBOOT_MAGIC1, REBOOT_MAGIC2, command);
+	for (;;)
+		sys_pause();
+}
+
+/*
+ * In a session of its own, with the console as controlling terminal. Reaps until it
+ * ends, and does what /sbin/poweroff asks of an init: so does the kernel when the
+ * host asks it to shut down.
+ */
 static unsigned int run(char **argv, char **envp, const char *path)
 {
-	long child = sys_fork(), pid;
+	long child = sys_fork(), pid, sig;
 	int wstatus = 0;
 
 	if (child == 0) {
@@ -257,16 +418,25 @@ static unsigned int run(char **argv, char **envp, const char *path)
 
 		sys_setsid();
 		sys_ioctl(0, TIOCSCTTY, 1);
+		sys_sigprocmask(SIG_SETMASK, 0);
 		status = exec_search(argv, envp, path);
 		say(argv[0], status == STATUS_NOT_FOUND ? ": not found" : ": cannot be run", "",
 		    "");
 		sys_exit((int)status);
 	}
-	do {
-		pid = sys_wait4(-1, &wstatus);
-	} while (pid != child && pid != -ECHILD);
 	if (child < 0)
 		return STATUS_NOT_EXECUTABLE;
+	for (;;) {
+		while ((pid = sys_wait4(-1, &wstatus, WAIT_NO_HANG)) > 0 && pid != child)
+			;
+		if (pid == child || pid == -ECHILD)
+			break;
+		sig = sys_sigtimedwait(SIGS_OURS, (void *)0);
+		if (sig > 0 && (SIG(sig) & SIGS_POWER_OFF))
+			end_machine(REBOOT_POWER_OFF);
+		if (sig > 0 && (SIG(sig) & SIGS_RESTART))
+			end_machine(REBOOT_RESTART);
+	}
 	if (wstatus & 0x7F)
 		return STATUS_SIGNAL + ((unsigned int)wstatus & 0x7F);
 	return (unsigned int)wstatus >> 8 & 0xFF;
@@ -290,10 +460,9 @@ static char **environment(char **from)
 static void run_command(char **envp)
 {
 	static char *argv[MAX_ARGS + 1];
-	unsigned long len = read_file("/nestor/cmd", cmd_text, sizeof(cmd_text));
 	unsigned int argc = 0;
 
-	for (char *p = cmd_text; p < cmd_text + len && argc < MAX_ARGS; p += len_of(p) + 1)
+	for (char *p = cmd_text; p < cmd_text + cmd_len && argc < MAX_ARGS; p += len_of(p) + 1)
 		argv[argc++] = p;
 	if (!argc)
 		return;
@@ -303,13 +472,18 @@ static void run_command(char **envp)
 
 static void run_own_init(char **envp)
 {
-	static const char *const names[] = { "/sbin/init", "/init", "/etc/init", "/bin/init" };
+	static const char *names[] = { "", "/sbin/init", "/init", "/etc/init", "/bin/init" };
 
+	sys_sigprocmask(SIG_SETMASK, 0);
+	/* init= names us, or on a disk the one to run there. */
+	if (kernel_option("root") && kernel_option("init"))
+		names[0] = kernel_option("init");
 	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		char *argv[] = { (char *)names[i], (char *)0 };
 
 		sys_execve(names[i], argv, envp);
 	}
+	sys_sigprocmask(SIG_SETMASK, SIGS_OURS);
 }
 
 static void run_shell(char **envp)
@@ -330,10 +504,15 @@ void init_main(long *stack)
 {
 	char **envp = environment((char **)(stack + 1 + stack[0] + 1));
 
+	/* Kept until somebody looks: an init gets no signal it neither blocks nor handles. */
+	sys_sigprocmask(SIG_SETMASK, SIGS_OURS);
 	event(EXIT_EVENT_INIT);
 	mounts();
 	console_open();
+	kernel_options_read();
 	modules_load();
+	cmd_len = read_file("/nestor/cmd", cmd_text, sizeof(cmd_text));
+	root_switch();
 	sys_chdir("/");
 	run_command(envp);
 	run_own_init(envp);

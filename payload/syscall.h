@@ -76,14 +76,52 @@ static inline void __attribute__((noreturn)) sys_exit(int status)
 		SYS3(__NR_exit_group, status, 0, 0);
 }
 
-static inline long sys_wait4(int pid, int *status)
+static inline long sys_wait4(int pid, int *status, int options)
 {
-	return syscall6(__NR_wait4, pid, (long)status, 0, 0, 0);
+	return syscall6(__NR_wait4, pid, (long)status, options, 0, 0);
+}
+
+static inline long sys_kill(int pid, int signal)
+{
+	return SYS3(__NR_kill, pid, signal, 0);
+}
+
+/* Signal sets are one word: bit N - 1 for signal N. */
+static inline long sys_sigprocmask(int how, unsigned long set)
+{
+	return syscall6(__NR_rt_sigprocmask, how, (long)&set, 0, sizeof(set), 0);
+}
+
+struct sys_timespec {
+	long seconds, nanoseconds;
+};
+
+/* The signal taken, or -EAGAIN after the timeout; NULL: none. */
+static inline long sys_sigtimedwait(unsigned long set, const struct sys_timespec *timeout)
+{
+	return syscall6(__NR_rt_sigtimedwait, (long)&set, 0, (long)timeout, sizeof(set), 0);
 }
 
 static inline long sys_chdir(const char *name)
 {
 	return SYS3(__NR_chdir, name, 0, 0);
+}
+
+static inline long sys_chroot(const char *name)
+{
+	return SYS3(__NR_chroot, name, 0, 0);
+}
+
+static inline long sys_unlink(const char *name)
+{
+	return SYS3(__NR_unlink, name, 0, 0);
+}
+
+static inline void sys_sleep_ms(long ms)
+{
+	const long ts[2] = { ms / 1000, ms % 1000 * 1000000 };
+
+	SYS3(__NR_nanosleep, ts, 0, 0);
 }
 
 static inline long sys_mkdir(const char *name, int mode)

@@ -60,6 +60,9 @@ class Run:
 def nestor(*args, stdin=b"", timeout=280):
     start = time.monotonic()
     p = subprocess.run([NESTOR, *args], input=stdin, capture_output=True, timeout=timeout)
+    for line in p.stderr.splitlines():
+        if line.startswith(b"nestor: the incubator hung"):
+            print("# " + line.decode(), flush=True)
     return Run(p.returncode, p.stdout, p.stderr, time.monotonic() - start)
 
 
@@ -96,15 +99,15 @@ LOOK = (SLEEPS + "echo @dmesg; dmesg | grep -E 'Hyper|clocksource|smp:|Brought';
 
 
 def check_guest(r, cpus):
-    dmesg, interrupts = r.section("dmesg"), r.section("interrupts")
+    dmesg, interrupts = r.section("dmesg"), r.out
     check("detects Microsoft Hyper-V", "Hypervisor detected: Microsoft Hyper-V" in dmesg, r)
     check("clocksource is the reference TSC page",
           r.section("clocksource").strip() == "hyperv_clocksource_tsc_page", r)
     check(f"{cpus} processors are up", r.section("nproc").strip() == str(cpus), r)
     hvs, loc = counter(interrupts, "HVS"), counter(interrupts, "LOC")
     check("each processor takes synthetic timer interrupts",
-          len(hvs) == cpus and all(n > 0 for n in hvs), interrupts)
-    check("and none from the local APIC timer", not any(loc), interrupts)
+          len(hvs) == cpus and all(n > 0 for n in hvs), r)
+    check("and none from the local APIC timer", not any(loc), r)
 
 
 def check_trace_text(path, cpus):
@@ -151,7 +154,7 @@ def boot_case(kernel, cpus):
                    8: "success is status 0"}[cpus], r.code == (7 if cpus == 2 else 0), r)
             check("one summary line with the time to init",
                   re.search(rf"^nestor: guest, {re.escape(kernel)}\.\S+, {cpus} VPs?: .*init at "
-                            r"\d+\.\d+ s, \d+ exits; \d+ exits \(.*\); \d+ hypercalls$",
+                            r"\d+\.\d+ s, \d+ exits; \d+ exits \(.*\); \d+ hypercalls(, \d+ refused)?$",
                             r.summary()), r.err)
             if cpus == 8:
                 check_trace_json(trace, cpus)
@@ -172,13 +175,13 @@ for k in KERNELS:
         boot_case(k, n)
 
 
-@case("boot-6.1-64vp", timeout=400)
+@case("boot-6.1-64vp", timeout=900)
 def boot_64():
-    r = nestor("run", "--kernel", "6.1", "--cpus", "64", "--memory", "1G", "--timeout", "360", "--",
+    r = nestor("run", "--kernel", "6.1", "--cpus", "64", "--memory", "1G", "--timeout", "840", "--",
                "sh", "-c", SLEEPS + "echo @nproc; nproc; echo @interrupts; grep HVS /proc/interrupts; echo @",
-               timeout=390)
+               timeout=880)
     check("64 processors are up", r.section("nproc").strip() == "64", r)
-    hvs = counter(r.section("interrupts"), "HVS")
+    hvs = counter(r.out, "HVS")
     check("each takes timer interrupts", len(hvs) == 64 and all(hvs), r)
     check("status 0", r.code == 0, r)
 
@@ -209,10 +212,11 @@ def panic_case(kernel):
     def run():
         r = boot(kernel, "--append", "panic=-1", sh="echo c >/proc/sysrq-trigger")
         check("status 101", r.code == 101, r)
-        check("the report has the five parameters",
-              re.search(r"the guest reported a panic: P0 0x[0-9a-f]+ P1 0x\S+ P2 0x\S+ P3 0x\S+ "
-                        r"P4 0x\S+$", r.err, re.M), r)
-        check("and the kernel's own text", "| " in r.err and "sysrq triggered crash" in r.err, r)
+        check("the report names the reason", "the guest reported a panic: Kernel panic - not "
+              "syncing: sysrq triggered crash\n" in r.err, r)
+        check("has the five parameters", re.search(
+            r"crash registers: P0 0x[0-9a-f]+ P1 0x\S+ P2 0x\S+ P3 0x\S+ P4 0x\S+$", r.err, re.M), r)
+        check("and the kernel's own text", re.search(r"^  \| \[ .*RIP: 0033", r.err, re.M), r)
 
     @case(f"panic-{kernel}-no-root")
     def no_root():
@@ -223,8 +227,8 @@ def panic_case(kernel):
                 f.write(b"070701" + b"0" * 88 + b"0000000B" + b"0" * 8 + b"TRAILER!!!\0\0\0\0")
             r = boot(kernel, "--cpus", "2", "--initrd", empty, "--append", "panic=-1")
         check("status 101", r.code == 101, r)
-        check("the text says why", "Unable to mount root fs" in r.err or
-              "No working init found" in r.err, r)
+        check("the report names the reason", re.search(
+            r"panic: Kernel panic - not syncing: (VFS: Unable to mount root|No working init)", r.err), r)
 
 
 for k in KERNELS:
@@ -254,6 +258,7 @@ def signal_case(name, number, code):
     def run():
         mark = f"NESTOR_TEST_MARK={name}-{os.getpid()}-{time.time_ns()}"
         env = dict(os.environ, **dict([mark.split("=", 1)]))
+        env.pop("NESTOR_INCUBATOR_RETRY", None)  # it would hold the output back
         p = subprocess.Popen([NESTOR, "run", "--timeout", "100", "--", "sh", "-c",
                               "echo up; sleep 1000"], stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
@@ -364,7 +369,7 @@ def json_summary():
     check("one line of JSON on standard error", len(lines) == 1, r)
     o = json.loads(lines[0])
     want = {"role": str, "kernel": str, "cpus": int, "memory_bytes": int, "ended": str,
-            "status": int, "setup_seconds": float, "init_seconds": float, "run_seconds": float,
+            "status": int, "start_seconds": float, "start_cpu_seconds": float, "init_seconds": float, "run_seconds": float,
             "exits_to_init": int, "exits": dict, "hypercalls": int, "hypercalls_refused": int,
             "msr_accesses": int, "msr_refused": int, "unclaimed_io": int}
     for name, kind in want.items():

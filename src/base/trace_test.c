@@ -133,7 +133,7 @@ static void test_a_trace_is_complete_and_in_order_for_each_thread(void **state)
 {
 	u64 expected[3] = { 0 };
 	pthread_t thread[3];
-	const char *p;
+	char *line, *rest;
 
 	start(".txt");
 	for (u32 i = 0; i < 3; i++)
@@ -141,10 +141,11 @@ static void test_a_trace_is_complete_and_in_order_for_each_thread(void **state)
 				 0);
 	for (u32 i = 0; i < 3; i++)
 		pthread_join(thread[i], NULL);
-	for (p = stop(); *p; p = strchr(p, '\n') + 1) {
-		u32 who = (u32)(strstr(p, " p")[2] - '0');
+	stop();
+	for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+		u32 who = (u32)(strstr(line, " p")[2] - '0');
 
-		assert_int_equal(strtoull(strstr(p, "a=") + 2, NULL, 10), expected[who]++);
+		assert_int_equal(strtoull(strstr(line, "a=") + 2, NULL, 10), expected[who]++);
 	}
 	for (u32 i = 0; i < 3; i++)
 		assert_int_equal(expected[i], EVENTS);

@@ -72,7 +72,7 @@ int kernel_cache_find(const char *prefix, struct cached_kernel *out, struct erro
 
 void kernel_cache_lookup(const char *image, struct cached_kernel *out)
 {
-	char real[CACHE_PATH_BYTES], dir[CACHE_PATH_BYTES];
+	char real[CACHE_PATH_BYTES], dir[CACHE_PATH_BYTES], dep[CACHE_PATH_BYTES + 16];
 	char *slash;
 
 	*out = (struct cached_kernel){ "", "", "" };
@@ -85,7 +85,9 @@ void kernel_cache_lookup(const char *image, struct cached_kernel *out)
 	if (!slash)
 		return;
 	*slash = 0;
+	/* A kernel in /boot or /etc must not take some other "modules" for its own. */
 	if ((size_t)snprintf(dir, sizeof(dir), "%s/modules", real) < sizeof(dir) &&
-	    access(dir, R_OK) == 0)
+	    (size_t)snprintf(dep, sizeof(dep), "%s/modules.dep", dir) < sizeof(dep) &&
+	    access(dep, R_OK) == 0)
 		snprintf(out->modules, sizeof(out->modules), "%s", dir);
 }

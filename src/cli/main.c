@@ -18,6 +18,14 @@ static int run_incubator(const struct command *cmd, int argc, char **argv)
 	return cmd_incubator(argc, argv);
 }
 
+/* What help prints besides: for --help, the man page and the completion. */
+static const struct option_row help_options[] = {
+	{ "man", NULL, "the manual page, in roff" },
+	{ "bash-completion", NULL, "the completion for bash" },
+	{ "tables", NULL, "what the hypervisor serves, as Markdown (doc/hypercalls.md)" },
+	{ 0 },
+};
+
 const struct command commands[] = {
 	{ "run", "[options] [-- CMD ARG...]", "Boot a Linux kernel as a partition of the Microsoft hypervisor.",
 	  "The guest's first serial port is the terminal: Ctrl-a x ends the machine.\n"
@@ -30,7 +38,8 @@ const struct command commands[] = {
 	  "Run a command in the emulated machine that has KVM.", NULL, NULL, run_incubator },
 	{ "trace", "summary FILE", "Count the events of a trace made by 'nestor run --trace FILE'.",
 	  NULL, NULL, cmd_trace },
-	{ "help", "[COMMAND | --man | --bash-completion]", "Explain a command.", NULL, NULL, cmd_help },
+	{ "help", "[COMMAND | --man | --bash-completion | --tables]", "Explain a command.", NULL,
+	  help_options, cmd_help },
 	{ 0 },
 };
 
@@ -110,6 +119,10 @@ int cmd_help(const struct command *cmd, int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "--bash-completion")) {
 		bash_completion();
+		return EXIT_OK;
+	}
+	if (!strcmp(argv[1], "--tables")) {
+		tables_print();
 		return EXIT_OK;
 	}
 	c = find(argv[1]);

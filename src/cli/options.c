@@ -14,6 +14,7 @@ const char exit_status_text[] =
 	"101  the guest panicked\n"
 	"102  the guest triple-faulted\n"
 	"103  the guest did what cannot be answered\n"
+	"122  the incubator hung: run it again\n"
 	"124  --timeout ran out\n"
 	"125  Nestor or the host failed\n"
 	"128+N ended by signal N\n";

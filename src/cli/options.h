@@ -37,6 +37,8 @@ int options_parse(const struct command *cmd, void *cfg, int argc, char **argv, i
 		  bool *dashes);
 
 void command_help(FILE *out, const struct command *cmd);
+/* doc/hypercalls.md on standard output. */
+void tables_print(void);
 
 /* Setters for common values. */
 int option_u32(const char *value, u32 min, u32 max, u32 *out, struct error *err);
@@ -53,6 +55,7 @@ enum {
 	EXIT_GUEST_PANIC = 101,
 	EXIT_GUEST_TRIPLE_FAULT = 102,
 	EXIT_GUEST_ERROR = 103,
+	EXIT_INCUBATOR_HUNG = 122,
 	EXIT_TIMEOUT = 124,
 	EXIT_NESTOR = 125,
 };

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/options.h"
+#include "machine/machine_json.h"
 
 int report_status(const struct machine_report *r)
 {
@@ -39,13 +40,36 @@ static double seconds(u64 ns)
 	return (double)ns / 1e9;
 }
 
-/* The last lines of the kernel's text: that is where the reason stands. */
+/* Guest bytes without control characters, up to the end of the line. */
+static void print_guest_line(FILE *out, const char *text, size_t len)
+{
+	for (; len && *text != '\n'; text++, len--)
+		fputc(*text < 0x20 || *text == 0x7F ? ' ' : *text, out);
+}
+
+/* "Kernel panic - not syncing: reason" stands above the registers and the call trace. */
+static void print_reason(FILE *out, const char *text, size_t len)
+{
+	static const char what[] = "Kernel panic - ";
+	const char *last = NULL, *p = text;
+
+	while ((p = memmem(p, len - (size_t)(p - text), what, sizeof(what) - 1)))
+		last = p++;
+	if (!last)
+		return;
+	fputs(": ", out);
+	print_guest_line(out, last, len - (size_t)(last - text));
+}
+
+/* The reason, and the last lines of the kernel's text. */
 static void print_crash(FILE *out, const struct crash_report *c)
 {
 	const char *text = c->message;
 	u32 n = c->message_bytes, from = 0, lines = 0;
 
-	fprintf(out, "nestor: the guest reported a panic: P0 0x%llx P1 0x%llx P2 0x%llx P3 0x%llx P4 0x%llx\n",
+	fputs("nestor: the guest reported a panic", out);
+	print_reason(out, text, n);
+	fprintf(out, "\nnestor: its crash registers: P0 0x%llx P1 0x%llx P2 0x%llx P3 0x%llx P4 0x%llx\n",
 		(unsigned long long)c->parameter[0], (unsigned long long)c->parameter[1],
 		(unsigned long long)c->parameter[2], (unsigned long long)c->parameter[3],
 		(unsigned long long)c->parameter[4]);
@@ -71,8 +95,8 @@ static void print_line(FILE *out, const struct machine_config *cfg, const struct
 	const char *sep = "";
 
 	fprintf(out, "nestor: %s, %s, %u VP%s: %s after %.2f s", role_profiles[cfg->role].name,
-		r->kernel[0] ? r->kernel : cfg->kernel, cfg->cpus, cfg->cpus == 1 ? "" : "s", r->text,
-		seconds(r->run_ns));
+		r->kernel[0] ? r->kernel : cfg->kernel, cfg->cpus, cfg->cpus == 1 ? "" : "s",
+		r->text, seconds(r->run_ns));
 	if (r->init_ns)
 		fprintf(out, "; init at %.2f s, %llu exits", seconds(r->init_ns),
 			(unsigned long long)r->init_exits);
@@ -91,33 +115,60 @@ static void print_line(FILE *out, const struct machine_config *cfg, const struct
 	fputc('\n', out);
 }
 
-static void count_cell(FILE *out, u64 n)
+static void count_cell(FILE *out, json_int_t n)
 {
 	if (n)
-		fprintf(out, "%10llu", (unsigned long long)n);
+		fprintf(out, "%9lld", (long long)n);
 	else
-		fprintf(out, "%10s", ".");
+		fprintf(out, "%9s", ".");
+}
+
+static json_int_t count(const json_t *row, const char *key)
+{
+	return json_integer_value(json_object_get(row, key));
+}
+
+static void route_heading(FILE *out, const char *what, bool nested)
+{
+	if (nested)
+		fprintf(out, "\n  %-34s%9s%9s%9s%9s\n", what, "L0", "L1", "L1>L0", "refused");
+	else
+		fprintf(out, "\n  %-34s%9s%9s\n", what, "served", "refused");
+}
+
+/* L1>L0: sent to L1, which passed it on because a quirk told it to. */
+void routes_print(FILE *out, const json_t *routes, bool nested)
+{
+	const char *kind, *last = "";
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach(routes, i, row) {
+		json_int_t own = count(row, "L1"), forwarded = count(row, "forwarded");
+
+		kind = json_string_value(json_object_get(row, "kind"));
+		if (strcmp(kind, last))
+			route_heading(out, kind, nested);
+		last = kind;
+		fprintf(out, "  %-34s", json_string_value(json_object_get(row, "name")));
+		if (nested)
+			count_cell(out, count(row, "L0"));
+		count_cell(out, own > forwarded ? own - forwarded : 0);
+		if (nested)
+			count_cell(out, forwarded);
+		count_cell(out, count(row, "refused"));
+		fputc('\n', out);
+	}
+	fputc('\n', out);
 }
 
 /* Which of its two hypervisors a nested root talked to. */
 static void print_routes(FILE *out, struct machine *m)
 {
-	struct machine_route rows[MACHINE_ROUTES_MAX];
-	u32 n = machine_routes(m, rows, MACHINE_ROUTES_MAX);
+	json_t *routes = machine_routes_json(m);
 
-	fprintf(out, "\n  %-34s%10s%10s%10s\n", "hypercall", "L0", "L1", "refused");
-	for (u32 i = 0; i < n; i++) {
-		const struct machine_route *r = &rows[i];
-
-		if (i && !r->hypercall && rows[i - 1].hypercall)
-			fprintf(out, "\n  %-34s%10s%10s%10s\n", "register", "L0", "L1", "refused");
-		fprintf(out, "  %-34s", r->name);
-		count_cell(out, r->outer);
-		count_cell(out, r->own);
-		count_cell(out, r->own_refused + r->outer_refused);
-		fputc('\n', out);
-	}
-	fputc('\n', out);
+	routes_print(out, routes, true);
+	json_decref(routes);
 }
 
 static void print_quirks(FILE *out, struct machine *m)
@@ -130,33 +181,6 @@ static void print_quirks(FILE *out, struct machine *m)
 			fprintf(out, "nestor: quirk %s was used %llu time%s: %s\n", quirks[i].name,
 				(unsigned long long)uses[i], uses[i] == 1 ? "" : "s",
 				quirks[i].defect);
-}
-
-static json_t *routes_json(struct machine *m)
-{
-	struct machine_route rows[MACHINE_ROUTES_MAX];
-	u32 n = machine_routes(m, rows, MACHINE_ROUTES_MAX);
-	json_t *a = json_array();
-
-	for (u32 i = 0; i < n; i++)
-		json_array_append_new(
-			a, json_pack("{s:s, s:s, s:I, s:I, s:I}", "name", rows[i].name, "kind",
-				     rows[i].hypercall ? "hypercall" : "register", "L0",
-				     (json_int_t)rows[i].outer, "L1", (json_int_t)rows[i].own, "refused",
-				     (json_int_t)(rows[i].own_refused + rows[i].outer_refused)));
-	return a;
-}
-
-static json_t *quirks_json(struct machine *m)
-{
-	u64 uses[QUIRK_COUNT];
-	u32 on = machine_quirks(m, uses);
-	json_t *o = json_object();
-
-	for (u32 i = 0; i < QUIRK_COUNT; i++)
-		if (on & BIT(i))
-			json_object_set_new(o, quirks[i].name, json_integer((json_int_t)uses[i]));
-	return o;
 }
 
 static json_t *integer(u64 v)
@@ -176,7 +200,7 @@ static json_t *crash_json(const struct crash_report *c)
 static void print_json(FILE *out, const struct machine_config *cfg, struct machine *m,
 		       const struct machine_report *r)
 {
-	json_t *o = json_object(), *exits = json_object();
+	json_t *o = json_object();
 
 	json_object_set_new(o, "role", json_string(role_profiles[cfg->role].name));
 	json_object_set_new(o, "kernel", json_string(r->kernel[0] ? r->kernel : cfg->kernel));
@@ -184,23 +208,14 @@ static void print_json(FILE *out, const struct machine_config *cfg, struct machi
 	json_object_set_new(o, "memory_bytes", integer(cfg->memory_bytes));
 	json_object_set_new(o, "ended", json_string(r->text));
 	json_object_set_new(o, "status", json_integer(report_status(r)));
-	json_object_set_new(o, "setup_seconds", json_real(seconds(r->setup_ns)));
+	json_object_set_new(o, "start_seconds", json_real(seconds(r->setup_ns)));
+	json_object_set_new(o, "start_cpu_seconds", json_real(seconds(r->setup_cpu_ns)));
 	json_object_set_new(o, "init_seconds",
 			    r->init_ns ? json_real(seconds(r->init_ns)) : json_null());
 	json_object_set_new(o, "run_seconds", json_real(seconds(r->run_ns)));
 	json_object_set_new(o, "exits_to_init", integer(r->init_exits));
-	for (u32 i = 0; i < ENGINE_EXIT_COUNT; i++)
-		json_object_set_new(exits, machine_exit_name((enum engine_exit_kind)i),
-				    integer(r->exits[i]));
-	json_object_set_new(o, "exits", exits);
-	json_object_set_new(o, "hypercalls", integer(r->hypercalls));
-	json_object_set_new(o, "hypercalls_refused", integer(r->hypercalls_refused));
-	json_object_set_new(o, "msr_accesses", integer(r->msr_accesses));
-	json_object_set_new(o, "msr_refused", integer(r->msr_refused));
-	json_object_set_new(o, "unclaimed_io", integer(r->unclaimed_io));
+	machine_counts_json(o, m, r);
 	json_object_set_new(o, "crash", r->crashed ? crash_json(&r->crash) : json_null());
-	json_object_set_new(o, "quirks", quirks_json(m));
-	json_object_set_new(o, "routes", routes_json(m));
 	json_dumpf(o, out, JSON_COMPACT);
 	fputc('\n', out);
 	json_decref(o);

@@ -3,6 +3,7 @@
 #ifndef NESTOR_CLI_REPORT_H
 #define NESTOR_CLI_REPORT_H
 
+#include <jansson.h>
 #include <stdio.h>
 
 #include "machine/machine.h"
@@ -13,6 +14,8 @@
  */
 void report_print(FILE *out, const struct machine_config *cfg, struct machine *m,
 		  const struct machine_report *r, bool json);
+/* The table of machine_routes_json(): who served each hypercall and register. */
+void routes_print(FILE *out, const json_t *routes, bool nested);
 /* The exit status of the program for it. */
 int report_status(const struct machine_report *r);
 

@@ -14,9 +14,11 @@
 #include "cli/kernel_cache.h"
 #include "cli/options.h"
 #include "cli/report.h"
+#include "control/place.h"
 #include "engine/kvm/kvm.h"
 #include "engine/kvm/probe.h"
 #include "incubator/incubator.h"
+#include "machine/control.h"
 #include "machine/machine.h"
 #include "machine/ram.h"
 #include "machine/layout.h"
@@ -26,9 +28,11 @@
 #define GRACE_NS	 10000000000ull
 #define INCUBATOR_EXTRA	 (384 * MIB)
 #define DEFAULT_MEMORY	 (512 * MIB)
+#define NAME_VARIABLE	 "NESTOR_INSTANCE" /* of a run without --name, to the inside */
 
 struct run_config {
 	struct machine_config machine;
+	char name[CONTROL_NAME_MAX + 1]; /* of the instance */
 	const char *kernel; /* path, version, or NULL */
 	const char *initrd, *append, *rootfs, *trace;
 	struct net_spec nets[VMBUS_NETS_MAX];
@@ -47,6 +51,19 @@ static int set_role(void *cfg, const char *value, struct error *err)
 
 	rc->machine.role = role_find(value);
 	return rc->machine.role < ROLE_COUNT ? 0 : error_set(err, -EINVAL, "there is no such role");
+}
+
+static int set_name(void *cfg, const char *value, struct error *err)
+{
+	struct run_config *rc = cfg;
+
+	if (!control_name_valid(value))
+		return error_set(err, -EINVAL,
+				 "a name has up to %u letters, digits, '.', '_' and '-'",
+				 CONTROL_NAME_MAX);
+	snprintf(rc->name, sizeof(rc->name), "%s", value);
+	rc->machine.name = rc->name;
+	return 0;
 }
 
 static int set_cpus(void *cfg, const char *value, struct error *err)
@@ -175,12 +192,13 @@ static int set_bare(void *cfg, const char *value, struct error *err)
 }
 
 const struct option_row run_options[] = {
+	{ "name", "NAME", "what 'nestor ps' and the others call it (default nestor-PID)", set_name },
 	{ "role", "ROLE", "partition role: guest, root, nested-root or l1vh (default guest)", set_role },
 	{ "kernel", "FILE|VERSION", "bzImage or vmlinux, or a cached version such as 6.1 (default: newest cached)",
 	  set_kernel },
 	{ "initrd", "FILE", "initial RAM disk", set_initrd },
 	{ "rootfs", "DIR", "pack this directory as the guest's root", set_rootfs },
-	{ "append", "TEXT", "add to the kernel's command line", set_append },
+	{ "append", "TEXT", "add to the kernel's command line; root=/dev/sda there makes a disk the root", set_append },
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
 	{ "disk", "FILE", "a SCSI disk (a virtio disk of a root); FILE[,ro][,format=raw|qcow2|vhdx|vmdk][,serial=][,controller=][,lun=]",
@@ -309,6 +327,7 @@ static int run_machine(struct run_config *rc, struct watch *w, struct error *err
 {
 	struct machine *m = NULL;
 	struct machine_report *report = NULL;
+	struct machine_control *control = NULL;
 	struct engine engine;
 	int ret = kvm_engine_open(&engine), status = EXIT_NESTOR;
 
@@ -320,11 +339,14 @@ static int run_machine(struct run_config *rc, struct watch *w, struct error *err
 		goto close;
 	}
 	w->machine = m;
-	ret = watch_start(w);
+	ret = machine_control_start(m, &rc->machine, rc->name, &control, err);
+	if (!ret)
+		ret = watch_start(w);
 	if (!ret) {
 		ret = machine_run(m, err);
 		watch_stop(w);
 	}
+	machine_control_stop(control);
 	report = calloc(1, sizeof(*report));
 	if (report) {
 		machine_report(m, report);
@@ -332,6 +354,7 @@ static int run_machine(struct run_config *rc, struct watch *w, struct error *err
 		status = report_status(report);
 	}
 	machine_destroy(m);
+	machine_control_destroy(control);
 close:
 	kvm_engine_close(&engine);
 	free(report);
@@ -340,13 +363,30 @@ close:
 	return status;
 }
 
+/* What makes the devices work where the kernel has their drivers as modules, and disks useful. */
+static void choose_modules(const struct run_config *rc, const char *modules[static 16])
+{
+	static const char *const vmbus[] = { "hv_vmbus",   "hv_utils", "hv_storvsc",
+					     "hv_netvsc", "-sd_mod",  "-sr_mod", NULL };
+	static const char *const pci[] = { "hv_vmbus", "-virtio_pci", "-virtio_blk", "-virtio_net",
+					   NULL };
+	u32 n = 0;
+
+	for (const char *const *m = role_profiles[rc->machine.role].vmbus ? vmbus : pci; *m; m++)
+		modules[n++] = *m;
+	if (rc->machine.disk_count) {
+		modules[n++] = "-ext4";
+		modules[n++] = "-isofs";
+	}
+	if (rc->machine.vsock_path)
+		modules[n++] = "-hv_sock";
+	modules[n] = NULL;
+}
+
 static int run_here(struct run_config *rc, struct watch *w)
 {
-	/* What makes the devices work where the kernel has their drivers as modules. */
-	static const char *const vmbus[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc", NULL };
-	static const char *const pci[] = { "hv_vmbus", "virtio_pci", "virtio_blk", "virtio_net", NULL };
-	struct guest_root_config gc = { .modules = role_profiles[rc->machine.role].vmbus ? vmbus : pci,
-					.rootfs = rc->rootfs, .initrd = rc->initrd,
+	const char *modules[16];
+	struct guest_root_config gc = { .modules = modules, .rootfs = rc->rootfs, .initrd = rc->initrd,
 					.command = rc->command };
 	struct cached_kernel kernel;
 	struct rootfs *root = NULL;
@@ -358,6 +398,7 @@ static int run_here(struct run_config *rc, struct watch *w)
 	if (choose_kernel(rc, &kernel, &err))
 		goto fail;
 	gc.modules_dir = kernel.modules;
+	choose_modules(rc, modules);
 	if (!rc->bare && (guest_root_create(&gc, &root, &own_init, &err) ||
 			  make_cmdline(rc, own_init, cmdline, sizeof(cmdline), &err)))
 		goto fail;
@@ -386,9 +427,11 @@ out:
 static int run_incubated(const struct run_config *rc, int argc, char **argv)
 {
 	struct incubator_config ic = {
+		.name = rc->name,
 		.memory_bytes = rc->machine.memory_bytes + INCUBATOR_EXTRA,
 	};
 	char **inner = calloc((size_t)argc + 2, sizeof(*inner));
+	static_assert(EXIT_INCUBATOR_HUNG == INCUBATOR_HUNG, "passed on as it is");
 	static char self[4096];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	int status;
@@ -398,16 +441,39 @@ static int run_incubated(const struct run_config *rc, int argc, char **argv)
 	self[n] = 0;
 	inner[0] = self;
 	memcpy(inner + 1, argv, (size_t)argc * sizeof(*argv));
+	/* Known by one name on both sides; the process id is another. */
+	setenv(NAME_VARIABLE, rc->name, 1);
 	ic.argv = inner;
 	status = incubator_run(&ic);
 	free(inner);
 	return status;
 }
 
+/* Ours until the process ends. */
+static int claim_name(struct run_config *rc)
+{
+	const char *outer = getenv(NAME_VARIABLE);
+	int fd;
+
+	if (!rc->name[0] && incubator_inside() && outer && control_name_valid(outer))
+		snprintf(rc->name, sizeof(rc->name), "%s", outer);
+	if (!rc->name[0])
+		snprintf(rc->name, sizeof(rc->name), "nestor-%d", (int)getpid());
+	fd = control_name_claim(rc->name);
+	if (fd == -EADDRINUSE)
+		fprintf(stderr, "nestor run: an instance '%s' is running already; see 'nestor ps'\n",
+			rc->name);
+	else if (fd < 0)
+		fprintf(stderr, "nestor run: the name '%s' cannot be had: %s\n", rc->name,
+			strerror(-fd));
+	return fd < 0 ? fd : 0;
+}
+
 int cmd_run(const struct command *cmd, int argc, char **argv)
 {
 	struct run_config rc = { .machine = { .role = ROLE_GUEST, .cpus = 1,
-					      .memory_bytes = DEFAULT_MEMORY, .quirks_auto = true } };
+					      .memory_bytes = DEFAULT_MEMORY, .quirks_auto = true,
+					      .began_ns = now_ns() } };
 	struct cached_kernel kernel;
 	struct kvm_probe probe;
 	struct watch w = { 0 };
@@ -429,6 +495,8 @@ int cmd_run(const struct command *cmd, int argc, char **argv)
 		fprintf(stderr, "nestor run: %s\n", err.text);
 		return EXIT_USAGE;
 	}
+	if (claim_name(&rc) < 0)
+		return EXIT_USAGE;
 	if (!incubator_inside() && kvm_probe(&probe) < 0)
 		return run_incubated(&rc, argc, argv);
 	w.timeout_ns = rc.timeout_ns;

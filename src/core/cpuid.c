@@ -7,11 +7,6 @@
 
 #include "core/core_trace.h"
 
-struct cpuid_desc {
-	u32 leaf;
-	void (*fill)(const struct partition *p, struct engine_cpuid *out);
-};
-
 static void leaf_vendor(const struct partition *p, struct engine_cpuid *out)
 {
 	static const char vendor[12] = { 'M', 'i', 'c', 'r', 'o', 's', 'o', 'f', 't', ' ', 'H', 'v' };
@@ -52,26 +47,35 @@ static void leaf_limits(const struct partition *p, struct engine_cpuid *out)
 	out->ebx = p->config.max_lps;
 }
 
-/* Rows without a filler are zero on purpose: Linux reads them, and nothing is offered there. */
 static const struct cpuid_desc hv_leaves[] = {
-	{ HV_CPUID_VENDOR, leaf_vendor },
-	{ HV_CPUID_INTERFACE, leaf_interface },
-	{ HV_CPUID_VERSION, leaf_version },
-	{ HV_CPUID_FEATURES, leaf_features },
-	{ HV_CPUID_RECOMMENDATIONS, leaf_recommendations },
-	{ HV_CPUID_LIMITS, leaf_limits },
-	{ HV_CPUID_HARDWARE, NULL },
-	{ HV_CPUID_CPU_MANAGEMENT, NULL },
-	{ HV_CPUID_SVM, NULL },
-	{ HV_CPUID_NESTED_FEATURES, NULL },
-	{ HV_CPUID_NESTED_OPTIMIZATIONS, NULL },
-	{ HV_CPUID_NESTED_OPTIMIZATIONS + 1, NULL },
-	{ HV_CPUID_ISOLATION, NULL },
+	{ HV_CPUID_VENDOR, "maximum leaf and vendor", leaf_vendor },
+	{ HV_CPUID_INTERFACE, "interface", leaf_interface },
+	{ HV_CPUID_VERSION, "system identity", leaf_version },
+	{ HV_CPUID_FEATURES, "features", leaf_features },
+	{ HV_CPUID_RECOMMENDATIONS, "recommendations", leaf_recommendations },
+	{ HV_CPUID_LIMITS, "limits", leaf_limits },
+	{ HV_CPUID_HARDWARE, "hardware features", NULL },
+	{ HV_CPUID_CPU_MANAGEMENT, "CPU management features", NULL },
+	{ HV_CPUID_SVM, "shared virtual memory features", NULL },
+	{ HV_CPUID_NESTED_FEATURES, "nested hypervisor features", NULL },
+	{ HV_CPUID_NESTED_OPTIMIZATIONS, "nested virtualization features", NULL },
+	{ HV_CPUID_NESTED_OPTIMIZATIONS + 1, "reserved", NULL },
+	{ HV_CPUID_ISOLATION, "isolation", NULL },
 	/* The virtualization stack's: Linux 7 reads the properties without looking at any maximum. */
-	{ HV_CPUID_STACK_VENDOR, NULL },
-	{ HV_CPUID_STACK_INTERFACE, NULL },
-	{ HV_CPUID_STACK_PROPERTIES, NULL },
+	{ HV_CPUID_STACK_VENDOR, "virtualization stack: vendor", NULL },
+	{ HV_CPUID_STACK_INTERFACE, "virtualization stack: interface", NULL },
+	{ HV_CPUID_STACK_PROPERTIES, "virtualization stack: properties", NULL },
 };
+
+const struct cpuid_desc *hv_cpuid_row(u32 row)
+{
+	return &hv_leaves[row];
+}
+
+u32 hv_cpuid_row_count(void)
+{
+	return ARRAY_SIZE(hv_leaves);
+}
 
 void hv_cpuid_fill(const struct partition *p, struct engine_cpuid *out)
 {

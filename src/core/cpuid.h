@@ -5,6 +5,17 @@
 
 #include "core/partition.h"
 
+struct cpuid_desc {
+	u32 leaf;
+	const char *name; /* the TLFS's, for documents */
+	/* NULL: zero on purpose. Linux reads the leaf, and nothing is offered there. */
+	void (*fill)(const struct partition *p, struct engine_cpuid *out);
+};
+
+/* All rows, for documents. */
+const struct cpuid_desc *hv_cpuid_row(u32 row);
+u32 hv_cpuid_row_count(void);
+
 /* Fills the registers of the leaf named in @out; zero for a leaf without a row. */
 void hv_cpuid_fill(const struct partition *p, struct engine_cpuid *out);
 

@@ -47,6 +47,15 @@ static bool grow_locked(struct deposit *d)
 	return true;
 }
 
+/* A page that its depositor may read again (statistics) is still in the pool. */
+static bool holds_locked(const struct deposit *d, u64 gpn)
+{
+	for (u32 i = 0; d->in_use && i < d->count; i++)
+		if (d->page[i].in_use && d->page[i].gpn == gpn)
+			return true;
+	return false;
+}
+
 enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial)
 {
 	enum hv_status status = HV_STATUS_SUCCESS;
@@ -54,7 +63,7 @@ enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial)
 	pthread_mutex_lock(&d->lock);
 	if (!grow_locked(d))
 		status = HV_STATUS_NO_RESOURCES;
-	else if (gpn >> (64 - PAGE_SHIFT) || gmem_donate(d->gmem, gpn << PAGE_SHIFT, serial) < 0)
+	else if (gpn >> (64 - PAGE_SHIFT) || holds_locked(d, gpn) || gmem_donate(d->gmem, gpn << PAGE_SHIFT, serial) < 0)
 		status = HV_STATUS_INVALID_PARAMETER;
 	else
 		d->page[d->count++] = (struct deposit_page){ .gpn = gpn, .serial = serial };

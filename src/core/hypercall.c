@@ -16,10 +16,10 @@ extern const struct hypercall_desc partition_hypercalls[], port_hypercalls[], ip
 	vp_reg_hypercalls[], deposit_hypercalls[], root_hypercalls[], device_irq_hypercalls[],
 	stats_hypercalls[];
 
-static const struct hypercall_desc *const row_arrays[] = { partition_hypercalls, port_hypercalls,
-							   ipi_hypercalls, vp_reg_hypercalls,
-							   deposit_hypercalls, root_hypercalls,
-							   device_irq_hypercalls, stats_hypercalls };
+static const struct hypercall_desc *const row_arrays[] = {
+	partition_hypercalls, port_hypercalls, ipi_hypercalls,	      vp_reg_hypercalls,
+	deposit_hypercalls,   root_hypercalls, device_irq_hypercalls, stats_hypercalls
+};
 
 #define CODE_SPAN 0x200u /* covers every known call but the extended ones */
 #define ROWS_MAX  128u
@@ -213,7 +213,8 @@ static enum hv_status prepare(const struct hypercall_desc *d, struct hypercall *
 	return fetch(d, hc, regs);
 }
 
-static void count(struct vp *vp, const struct hypercall_desc *d, enum hv_status status)
+static void count(struct vp *vp, const struct hypercall_desc *d, enum hv_status status,
+		  bool forwarded)
 {
 	struct row_count *c;
 
@@ -222,6 +223,7 @@ static void count(struct vp *vp, const struct hypercall_desc *d, enum hv_status 
 		return;
 	}
 	c = &vp->hypercall_counts[row_of[d->code] - 1];
+	c->forwarded += forwarded;
 	if (status == HV_STATUS_SUCCESS)
 		c->served++;
 	else
@@ -253,7 +255,7 @@ enum vp_fault hypercall_execute(struct vp *vp, const struct hypercall_regs *regs
 		if (status == HV_STATUS_SUCCESS || hc.rep > rep_start)
 			store(d, &hc, regs, rep_start);
 	}
-	count(hc.vp, d, status);
+	count(hc.vp, d, status, hc.forwarded);
 	core_emit(TRACE_HYPERCALL_END, HV_HYPERCALL_CODE(regs->control), status, hc.rep,
 		  TRACE_WORD(hc.vp->partition->hv->name));
 	*result = HV_HYPERCALL_RESULT(status, d && is_rep(d) ? hc.rep : 0);

@@ -25,6 +25,7 @@ struct hypercall {
 	u32 rep_count;
 	u32 rep; /* element to work on next; the handler advances it */
 	enum vp_fault fault; /* set by the dispatcher: raised instead of returning a status */
+	bool forwarded; /* set by a handler that passed the call on to L0 */
 	u8 *in, *out; /* private copies, a page each; out is zeroed as far as it is written */
 };
 

@@ -140,8 +140,10 @@ int overlay_set(struct partition *p, struct overlay *o, u64 gpa, bool enabled)
 		if (ret && was && enable_locked(p, o, old) < 0)
 			log_limited(LOG_ERROR, "no memory to put the %s page back", o->name);
 	}
-	if (!ret)
+	if (!ret) {
 		o->gpa = gpa;
+		core_emit(TRACE_OVERLAY, TRACE_WORD(o->name), gpa, enabled);
+	}
 	pthread_mutex_unlock(&p->overlay_lock);
 	return ret;
 }

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "core/core_test.h"
 
@@ -224,6 +226,25 @@ static void test_all_pages_at_one_address_come_apart_again(void **state)
 	expect_at(GPA_A, 'x');
 }
 
+static void test_each_move_is_traced(void **state)
+{
+	char path[64], text[1024] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/tmp/overlay_test.%d.txt", getpid());
+	assert_int_equal(trace_start(path), 0);
+	core_test_write(ct.vp[0], HV_X64_MSR_SIMP, GPA_A | 1);
+	core_test_write(ct.vp[0], HV_X64_MSR_SIMP, 0);
+	assert_int_equal(trace_stop(), 0);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_true(fread(text, 1, sizeof(text) - 1, f) > 0);
+	fclose(f);
+	unlink(path);
+	assert_non_null(strstr(text, "overlay.map page=SIMP gpa=0x10000 enabled=1"));
+	assert_non_null(strstr(text, "overlay.map page=SIMP gpa=0x0 enabled=0"));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -240,6 +261,7 @@ int main(void)
 		TEST(test_a_disabled_overlay_remembers_its_address_only),
 		TEST(test_page_registers_enable_move_and_disable),
 		TEST(test_page_registers_fault_beyond_the_address_space),
+		TEST(test_each_move_is_traced),
 		TEST(test_all_pages_at_one_address_come_apart_again),
 	};
 

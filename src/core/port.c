@@ -111,10 +111,11 @@ static enum hv_status signal_to(struct vp *vp, const struct hv_input_signal_even
 }
 
 /* Where L0 may be what was meant: no such connection here, and the quirk is on. */
-static bool forwarded(struct vp *vp, enum hv_status status, enum quirk_id quirk)
+static bool forward(struct hypercall *hc, enum hv_status status, enum quirk_id quirk)
 {
-	return status == HV_STATUS_INVALID_CONNECTION_ID && vp->outer &&
-	       partition_quirk(vp->partition, quirk);
+	hc->forwarded = status == HV_STATUS_INVALID_CONNECTION_ID && hc->vp->outer &&
+			partition_quirk(hc->vp->partition, quirk);
+	return hc->forwarded;
 }
 
 static enum hv_status call_post_message(struct hypercall *hc)
@@ -122,11 +123,12 @@ static enum hv_status call_post_message(struct hypercall *hc)
 	const struct hv_input_post_message *in = HYPERCALL_IN(hc, struct hv_input_post_message);
 	enum hv_status status;
 
-	if (in->message_type == HV_MESSAGE_NONE || (in->message_type & HV_MESSAGE_TYPE_HYPERVISOR) ||
+	if (in->message_type == HV_MESSAGE_NONE ||
+	    (in->message_type & HV_MESSAGE_TYPE_HYPERVISOR) ||
 	    in->payload_bytes > sizeof(in->payload))
 		return HV_STATUS_INVALID_PARAMETER;
 	status = post_to(hc->vp, in);
-	return forwarded(hc->vp, status, QUIRK_FORWARD_POST) ? post_to(hc->vp->outer, in) : status;
+	return forward(hc, status, QUIRK_FORWARD_POST) ? post_to(hc->vp->outer, in) : status;
 }
 
 static enum hv_status call_signal_event(struct hypercall *hc)
@@ -137,16 +139,19 @@ static enum hv_status call_signal_event(struct hypercall *hc)
 	if (in->flag_number >= HV_EVENT_FLAGS_COUNT)
 		return HV_STATUS_INVALID_PARAMETER;
 	status = signal_to(hc->vp, in);
-	return forwarded(hc->vp, status, QUIRK_FORWARD_SIGNAL) ? signal_to(hc->vp->outer, in)
-								: status;
+	return forward(hc, status, QUIRK_FORWARD_SIGNAL) ? signal_to(hc->vp->outer, in) : status;
 }
 
 const struct hypercall_desc port_hypercalls[] = {
-	{ .code = HVCALL_POST_MESSAGE, .name = "HvCallPostMessage",
-	  .privilege = HV_PRIV_POST_MESSAGES, .in_size = sizeof(struct hv_input_post_message),
+	{ .code = HVCALL_POST_MESSAGE,
+	  .name = "HvCallPostMessage",
+	  .privilege = HV_PRIV_POST_MESSAGES,
+	  .in_size = sizeof(struct hv_input_post_message),
 	  .handler = call_post_message },
-	{ .code = HVCALL_SIGNAL_EVENT, .name = "HvCallSignalEvent",
-	  .privilege = HV_PRIV_SIGNAL_EVENTS, .in_size = sizeof(struct hv_input_signal_event),
+	{ .code = HVCALL_SIGNAL_EVENT,
+	  .name = "HvCallSignalEvent",
+	  .privilege = HV_PRIV_SIGNAL_EVENTS,
+	  .in_size = sizeof(struct hv_input_signal_event),
 	  .handler = call_signal_event },
 	{ 0 },
 };
@@ -172,8 +177,10 @@ static void buffer_done(struct message *msg, bool delivered)
 void message_source_init(struct message_source *src, u32 sender, void (*writable)(void *ctx),
 			 void *ctx)
 {
-	*src = (struct message_source){ .sender = sender, .free_count = PORT_MESSAGE_BUFFERS,
-					.writable = writable, .ctx = ctx };
+	*src = (struct message_source){ .sender = sender,
+					.free_count = PORT_MESSAGE_BUFFERS,
+					.writable = writable,
+					.ctx = ctx };
 	pthread_mutex_init(&src->lock, NULL);
 	for (u32 i = 0; i < PORT_MESSAGE_BUFFERS; i++) {
 		src->buffer[i].source = src;

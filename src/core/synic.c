@@ -43,7 +43,8 @@ static bool slot_free(struct hv_message *slot)
 static void slot_write(struct hv_message *slot, const struct hv_message *m, bool more)
 {
 	slot->payload_bytes = m->payload_bytes;
-	slot->flags = more ? HV_MESSAGE_FLAG_PENDING : 0;
+	/* The guest may just be reading the flags of the message before. */
+	__atomic_store_n(&slot->flags, more ? HV_MESSAGE_FLAG_PENDING : 0, __ATOMIC_RELAXED);
 	slot->rsvd = 0;
 	slot->sender = m->sender;
 	memcpy(slot->payload, m->payload, m->payload_bytes);

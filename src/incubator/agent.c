@@ -4,9 +4,10 @@
  * can be in a saved machine (modules, devices, network), says hello, and waits.
  * The first command makes it mount the outside world's files as its root; then
  * each command runs with the directory, environment, identity and streams of its
- * counterpart outside. One poll loop, one thread.
+ * counterpart outside. One poll loop does all of it; the threads only prove life.
  */
 #include "incubator/link.h"
+#include "incubator/pulse.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,11 +18,14 @@
 #include <netinet/in.h>
 #include <arpa/inet.h>
 #include <poll.h>
+#include <pthread.h>
 #include <pty.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
@@ -41,6 +45,8 @@
 #define NET_DNS	     "10.0.2.3"
 /* How long a terminal may stay silent after its command ended before we stop reading it. */
 #define PTY_DRAIN_MS 100
+/* A command with this in its environment is a test: the CPU it names beats no more. */
+#define STALL_VARIABLE "NESTOR_INCUBATOR_TEST_STALL="
 
 struct output {
 	int fd; /* what we read from; -1 when there is no more */
@@ -271,6 +277,72 @@ static void mount_world(void)
 	world_mounted = true;
 }
 
+/* --- signs of life ------------------------------------------------------------------------- */
+
+/* One per CPU, each with a thread that runs nowhere else. */
+static struct heart {
+	int wake; /* eventfd */
+	u32 beats;
+} hearts[PULSE_MAX_CPUS];
+static u32 hearts_count;
+static int stalled_cpu = -1;
+
+static void *heart_main(void *opaque)
+{
+	struct heart *h = opaque;
+	u64 n;
+
+	for (;;) {
+		if (read(h->wake, &n, sizeof(n)) == (ssize_t)sizeof(n))
+			__atomic_fetch_add(&h->beats, 1, __ATOMIC_RELAXED); /* read by ping() */
+	}
+	return NULL;
+}
+
+static bool heart_start(struct heart *h, u32 cpu)
+{
+	struct sched_param first = { .sched_priority = 1 };
+	pthread_attr_t attr;
+	pthread_t thread;
+	cpu_set_t set;
+	bool started;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	h->wake = eventfd(0, EFD_CLOEXEC);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 64 * 1024);
+	pthread_attr_setaffinity_np(&attr, sizeof(set), &set);
+	/* Ahead of whatever commands do. */
+	pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
+	pthread_attr_setschedpolicy(&attr, SCHED_FIFO);
+	pthread_attr_setschedparam(&attr, &first);
+	started = h->wake >= 0 && pthread_create(&thread, &attr, heart_main, h) == 0;
+	pthread_attr_destroy(&attr);
+	return started;
+}
+
+/*
+ * Being woken from here, each CPU gets an interrupt each time: one that had lost its
+ * own (QEMU may drop a request that comes while VMRUN starts) finds it again.
+ */
+static void ping(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	u32 beats[PULSE_MAX_CPUS];
+	u64 one = 1;
+
+	while (hearts_count < PULSE_MAX_CPUS && (long)hearts_count < cpus &&
+	       heart_start(&hearts[hearts_count], hearts_count))
+		hearts_count++;
+	for (u32 i = 0; i < hearts_count; i++)
+		beats[i] = __atomic_load_n(&hearts[i].beats, __ATOMIC_RELAXED);
+	link_send(&host, 0, WIRE_BEATS, 0, beats, hearts_count * sizeof(beats[0]));
+	for (u32 i = 0; i < hearts_count; i++)
+		if ((int)i != stalled_cpu && write(hearts[i].wake, &one, sizeof(one)) < 0)
+			die("heart");
+}
+
 /* --- sessions ------------------------------------------------------------------------------ */
 
 static struct session *session_find(u16 id)
@@ -329,6 +401,19 @@ static void send_started(struct session *s, int error, enum wire_stage stage)
 		session_free(s);
 }
 
+/* The first CPU takes interrupts and runs no virtual machine (why: build_args in emu.c). */
+static void leave_first_cpu(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	for (long i = 1; i < cpus && i < CPU_SETSIZE; i++)
+		CPU_SET((size_t)i, &set);
+	if (cpus > 1 && sched_setaffinity(0, sizeof(set), &set) < 0)
+		dprintf(STDERR_FILENO, "incubator agent: CPUs: %s\n", strerror(errno));
+}
+
 /* Runs in the child. What fails is written to @report as a struct wire_started. */
 static void become_command(const struct wire_start *st, int fds[3], bool tty, int report)
 {
@@ -358,6 +443,7 @@ static void become_command(const struct wire_start *st, int fds[3], bool tty, in
 		envp[i] = (char *)p;
 	envp[st->envc] = "NESTOR_INSIDE=1";
 	setrlimit(RLIMIT_NOFILE, &files);
+	leave_first_cpu();
 	umask(st->umask);
 	if (setgroups(st->groups_count, st->groups) < 0 ||
 	    setresgid(st->gid, st->gid, st->gid) < 0 || setresuid(st->uid, st->uid, st->uid) < 0)
@@ -467,6 +553,16 @@ static bool start_is_sound(const struct session *s)
 	return st->argc > 0 && strings == (size_t)2 + st->argc + st->envc;
 }
 
+static void look_for_stall(const struct session *s)
+{
+	const char *p = (const char *)s->start + sizeof(struct wire_start);
+	const char *end = (const char *)s->start + s->start_len;
+
+	for (; p < end; p += strlen(p) + 1)
+		if (strncmp(p, STALL_VARIABLE, strlen(STALL_VARIABLE)) == 0)
+			stalled_cpu = atoi(p + strlen(STALL_VARIABLE));
+}
+
 static void session_start(struct session *s)
 {
 	const struct wire_start *st = (const struct wire_start *)(void *)s->start;
@@ -478,6 +574,7 @@ static void session_start(struct session *s)
 		send_started(s, EPROTO, WIRE_STAGE_SETUP);
 		return;
 	}
+	look_for_stall(s);
 	prepare_world(st);
 	ret = open_streams(s, st, theirs);
 	if (ret == 0 && pipe2(report, O_CLOEXEC) < 0)
@@ -625,6 +722,10 @@ static void frame_in(const struct wire_frame *f)
 {
 	struct session *s;
 
+	if (f->type == WIRE_PING) {
+		ping();
+		return;
+	}
 	if (f->type == WIRE_START || f->type == WIRE_START_PART) {
 		session_start_part(f->session, f);
 		return;

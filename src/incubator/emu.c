@@ -280,6 +280,17 @@ static void args_free(struct args *a)
 	a->count = 0;
 }
 
+/*
+ * One more than commands see. FXRSTOR, XRSTOR and FLDENV on any CPU make QEMU 10.0 change the
+ * first CPU's hflags2 in an unlocked read-modify-write (cpu_clear_ignne), which brings back
+ * bits that VMRUN or #VMEXIT on the first CPU changed at that moment. So nothing runs a
+ * virtual machine there.
+ */
+static u32 machine_cpus(const struct emu_plan *p)
+{
+	return p->cpus + 1;
+}
+
 enum inherited { IN_AGENT, IN_QMP, IN_LOG, IN_INITRD, IN_COUNT };
 
 /* Without @mode's own part and descriptors (-1) this text is part of the saved machine's key. */
@@ -292,6 +303,8 @@ static void build_args(struct args *a, const struct emu_plan *p, const int fd[IN
 	arg(a, "-nodefaults");
 	arg(a, "-no-user-config");
 	arg(a, "-no-reboot");
+	arg(a, "-name");
+	arg(a, "nestor,debug-threads=on"); /* emu_sample() finds threads by their names */
 	arg(a, "-display");
 	arg(a, "none");
 	arg(a, "-machine");
@@ -302,7 +315,7 @@ static void build_args(struct args *a, const struct emu_plan *p, const int fd[IN
 	arg(a, "-cpu");
 	arg(a, "max");
 	arg(a, "-smp");
-	arg(a, "%u", p->cpus);
+	arg(a, "%u", machine_cpus(p));
 	arg(a, "-m");
 	arg(a, "%lluM", (unsigned long long)(p->memory_bytes / MIB));
 	arg(a, "-kernel");
@@ -663,6 +676,7 @@ int emu_start(struct emu *e, const struct emu_plan *p, enum emu_mode mode, const
 	e->qmp_fd = qmp[0];
 	agent[0] = qmp[0] = -1;
 
+	e->cpus = machine_cpus(p);
 	e->pid = fork();
 	if (e->pid == 0)
 		become_qemu(&a, fd, e->stderr_fd, self);
@@ -685,6 +699,87 @@ out:
 	if (ret && e->pid < 0)
 		emu_stop(e);
 	return ret;
+}
+
+/* --- how QEMU's threads fare ---------------------------------------------------------------- */
+
+static bool read_proc(pid_t pid, pid_t tid, const char *file, char *text, size_t size)
+{
+	char path[96];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", (int)pid, (int)tid, file);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, text, size - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = 0;
+	return n > 0;
+}
+
+static void find_cpu_threads(struct emu *e)
+{
+	char path[64], name[64];
+	struct dirent *t;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)e->pid);
+	d = opendir(path);
+	while (d && (t = readdir(d)) != NULL) {
+		pid_t tid = (pid_t)atoi(t->d_name);
+		unsigned int cpu;
+
+		if (tid > 0 && read_proc(e->pid, tid, "comm", name, sizeof(name)) &&
+		    sscanf(name, "CPU %u/TCG", &cpu) == 1 && cpu < ARRAY_SIZE(e->cpu_tid))
+			e->cpu_tid[cpu] = tid;
+	}
+	if (d)
+		closedir(d);
+}
+
+/* A host that does not count waiting (CONFIG_SCHED_INFO) tells at least what ran. */
+static bool read_thread(pid_t pid, pid_t tid, struct pulse_thread *out)
+{
+	unsigned long long ran_ns, waited_ns, user, system;
+	char text[1024], *rest;
+
+	if (read_proc(pid, tid, "schedstat", text, sizeof(text)) &&
+	    sscanf(text, "%llu %llu", &ran_ns, &waited_ns) == 2 && ran_ns) {
+		out->ran_ms = ran_ns / 1000000;
+		out->waited_ms = waited_ns / 1000000;
+		return true;
+	}
+	if (!read_proc(pid, tid, "stat", text, sizeof(text)))
+		return false;
+	rest = strrchr(text, ')');
+	if (!rest || sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
+			    &system) != 2)
+		return false;
+	out->ran_ms = (user + system) * 1000 / (u64)sysconf(_SC_CLK_TCK);
+	out->waited_ms = now_ms(); /* unknown: it may have waited all the time */
+	return true;
+}
+
+void emu_sample(struct emu *e, struct pulse_sample *out)
+{
+	char text[1024], *rest;
+
+	*out = (struct pulse_sample){ 0 };
+	if (e->pid <= 0)
+		return;
+	if (read_proc(e->pid, e->pid, "stat", text, sizeof(text))) {
+		rest = strrchr(text, ')');
+		out->stopped = rest && (rest[2] == 'T' || rest[2] == 't');
+	}
+	for (u32 i = 0; i < e->cpus && i < ARRAY_SIZE(e->cpu_tid); i++) {
+		if (!e->cpu_tid[i])
+			find_cpu_threads(e);
+		if (!e->cpu_tid[i] || !read_thread(e->pid, e->cpu_tid[i], &out->thread[i]))
+			return;
+		out->cpus = i + 1;
+	}
 }
 
 static void print_tail(int fd, const char *who)

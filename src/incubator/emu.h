@@ -7,6 +7,7 @@
 #define NESTOR_INCUBATOR_EMU_H
 
 #include "incubator/incubator.h"
+#include "incubator/pulse.h"
 
 #include <sys/types.h>
 
@@ -44,6 +45,8 @@ struct emu {
 	int qmp_fd;
 	int log_fd; /* the machine's serial console, an anonymous file */
 	int stderr_fd; /* QEMU's own messages, likewise */
+	u32 cpus; /* of the machine */
+	pid_t cpu_tid[PULSE_MAX_CPUS]; /* QEMU's thread for each; 0: not looked up yet */
 };
 
 /* Finds everything. Never fails: what is missing is an empty path. Free with emu_plan_fini(). */
@@ -64,6 +67,9 @@ int emu_save(struct emu *e, const char *state_path);
 
 /* Prints what QEMU and the machine's console said last, after a failure. */
 void emu_explain(const struct emu *e);
+
+/* What the host gave to QEMU's threads so far. */
+void emu_sample(struct emu *e, struct pulse_sample *out);
 
 void emu_stop(struct emu *e);
 

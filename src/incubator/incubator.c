@@ -32,6 +32,7 @@
 #define SETTLE_MS     2500
 #define SAVED_KEEP    6
 #define SOCKET_PREFIX "nestor-incubator"
+#define HUNG_TEXT     "the incubator hung (a fault of QEMU's SVM emulation, see doc/incubator.md)"
 #define MAX_POLLS     (2 + SESSION_POLLS + 1 + MAX_CLIENTS)
 
 struct client {
@@ -52,6 +53,8 @@ struct run {
 	u16 next_id;
 	u64 start_ms;
 	bool told_slow;
+	struct pulse pulse;
+	u64 next_ping_ms; /* 0: nothing was asked yet */
 };
 
 bool incubator_inside(void)
@@ -192,6 +195,10 @@ static void frame_in(struct run *r, const struct wire_frame *f)
 		r->hello = true;
 		return;
 	}
+	if (f->type == WIRE_BEATS) {
+		pulse_beats(&r->pulse, (const u32 *)(const void *)f->payload, f->len / sizeof(u32));
+		return;
+	}
 	if (f->session == OWN_SESSION) {
 		session_frame(&r->own, f);
 		return;
@@ -265,6 +272,27 @@ static int step(struct run *r, int timeout_ms)
 			client_in(r, c);
 	}
 	return error;
+}
+
+/* Once the command runs, and what came in has been read. -EDEADLK: the machine hangs. */
+static int watch(struct run *r)
+{
+	struct pulse_sample sample;
+	u64 now = now_ms();
+	int cpu;
+
+	if (now < r->next_ping_ms)
+		return 0;
+	emu_sample(&r->emu, &sample);
+	if (!r->next_ping_ms)
+		pulse_init(&r->pulse, now);
+	r->next_ping_ms = now + PULSE_INTERVAL_MS;
+	cpu = pulse_check(&r->pulse, now, &sample);
+	if (cpu >= 0) {
+		log_info("CPU %d of the incubator does not answer", cpu);
+		return -EDEADLK;
+	}
+	return link_send(&r->agent, 0, WIRE_PING, 0, NULL, 0);
 }
 
 static void tell_slow(struct run *r)
@@ -569,10 +597,69 @@ static void prepare_in_background(struct run *r)
 	_exit(0);
 }
 
+static int retries_wanted(void)
+{
+	const char *s = getenv("NESTOR_INCUBATOR_RETRY");
+
+	return s ? atoi(s) : 0;
+}
+
+static void drop_clients(struct run *r)
+{
+	for (int i = 0; i < MAX_CLIENTS; i++) {
+		if (r->clients[i].used)
+			link_fini(&r->clients[i].link);
+		r->clients[i].used = false;
+	}
+}
+
+/* One machine, from its start to the end of the command. 0 or a negative errno. */
+static int run_once(struct run *r)
+{
+	int ret = begin(r);
+
+	while (!ret && !session_done(&r->own) && !r->own.abandoned) {
+		ret = step(r, PULSE_INTERVAL_MS);
+		if (!ret && r->own.started && !r->own.ended)
+			ret = watch(r);
+	}
+	/* The last frame may have come together with the end of the machine. */
+	return session_done(&r->own) ? 0 : ret;
+}
+
+/* As if nothing had been. 0 or a negative errno. */
+static int forget_attempt(struct run *r)
+{
+	close_machine(r);
+	drop_clients(r);
+	session_fini(&r->own);
+	r->agent = (struct link){ .fd = -1 };
+	r->hello = false;
+	r->next_ping_ms = 0;
+	return session_init(&r->own, &r->agent, OWN_SESSION);
+}
+
+static int run_until_it_does_not_hang(struct run *r)
+{
+	int retries = retries_wanted(), tries = 0, ret;
+
+	for (;;) {
+		if (retries > 0 && !isatty(STDOUT_FILENO))
+			session_hold_output(&r->own);
+		ret = run_once(r);
+		if (ret != -EDEADLK || tries >= retries || !session_repeatable(&r->own))
+			return ret;
+		log_error(HUNG_TEXT "; starting again (%d of %d)", ++tries, retries);
+		ret = forget_attempt(r);
+		if (ret)
+			return ret;
+	}
+}
+
 int incubator_run(const struct incubator_config *cfg)
 {
+	int ret, status = INCUBATOR_FAILED;
 	struct run r;
-	int ret, status;
 
 	if (run_init(&r, cfg))
 		return INCUBATOR_FAILED;
@@ -581,29 +668,25 @@ int incubator_run(const struct incubator_config *cfg)
 		r.hello = false;
 	}
 	r.listen_fd = listen_for_clients(cfg->name);
-	ret = begin(&r);
-	while (!ret && !session_done(&r.own) && !r.own.abandoned)
-		ret = step(&r, -1);
-	/* The last frame may have come together with the end of the machine. */
-	if (ret && session_done(&r.own))
-		ret = 0;
-	if (ret) {
+	ret = run_until_it_does_not_hang(&r);
+	session_release_output(&r.own);
+	if (ret == -EDEADLK) {
+		session_fini(&r.own);
+		log_error(HUNG_TEXT "; run it again");
+		status = INCUBATOR_HUNG;
+	} else if (ret) {
 		session_fini(&r.own);
 		log_error("the incubator failed: %s",
 			  ret == -ETIMEDOUT ? "it did not answer in time"
 			  : r.own.started   ? "the machine ended while the command ran"
 					    : "the machine ended while starting");
 		emu_explain(&r.emu);
-		status = INCUBATOR_FAILED;
 	} else if (r.own.abandoned && !r.own.ended) {
 		session_fini(&r.own);
 		log_error("left by Ctrl-a x; the incubator was stopped");
-		status = INCUBATOR_FAILED;
 	}
 	close_machine(&r);
-	for (int i = 0; i < MAX_CLIENTS; i++)
-		if (r.clients[i].used)
-			link_fini(&r.clients[i].link);
+	drop_clients(&r);
 	if (r.listen_fd >= 0)
 		close(r.listen_fd);
 	if (ret || (r.own.abandoned && !r.own.ended)) {

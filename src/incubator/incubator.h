@@ -9,6 +9,9 @@
 
 #include "base/types.h"
 
+/* What incubator_run() returns when the machine hung while the command ran. */
+#define INCUBATOR_HUNG 122
+
 /* What incubator_run() and incubator_exec() return when the command did not run at all. */
 #define INCUBATOR_FAILED	 125
 #define INCUBATOR_NOT_EXECUTABLE 126
@@ -16,7 +19,7 @@
 
 struct incubator_config {
 	char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH, inside */
-	u32 cpus; /* of the machine; 0: as many as the host has, at least 2 */
+	u32 cpus; /* for the command; 0: as many as the host has, at least 2 */
 	u64 memory_bytes; /* what the command needs, as far as the host has it; 0: default */
 	const char *name; /* for incubator_exec(); NULL: the process id */
 };
@@ -30,6 +33,10 @@ bool incubator_inside(void);
  * the exit status; a death by signal is repeated in this process, so that the
  * parent sees the same. Own failures are told on standard error and return one
  * of the values above. Call it before starting threads.
+ *
+ * With NESTOR_INCUBATOR_RETRY=N in the environment a command whose machine hung is
+ * started again, up to N times, if none of its input was taken; unless standard
+ * output is a terminal, output then appears when the command has ended.
  */
 int incubator_run(const struct incubator_config *cfg);
 

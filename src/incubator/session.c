@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -28,6 +29,8 @@
 #define ESCAPE_TIMES	 3
 #define ESCAPE_WITHIN_MS 5000
 #define CTRL_A		 1
+/* Output that is kept back, at most. */
+#define HELD_MAX (64u * 1024 * 1024)
 
 static const int forwarded[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM,
 				 SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH };
@@ -48,6 +51,7 @@ int session_init(struct session *s, struct link *link, u16 id)
 			       .id = id,
 			       .stdin_open = true,
 			       .stdin_window = WIRE_WINDOW,
+			       .held_fd = -1,
 			       .signals_fd = -1 };
 	sigemptyset(&set);
 	for (size_t i = 0; i < ARRAY_SIZE(forwarded); i++)
@@ -84,6 +88,9 @@ void session_fini(struct session *s)
 	if (s->signals_fd >= 0)
 		close(s->signals_fd);
 	s->signals_fd = -1;
+	if (s->held_fd >= 0)
+		close(s->held_fd);
+	s->held_fd = -1;
 	sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
 }
 
@@ -204,6 +211,73 @@ static void credit(struct session *s, u8 stream, size_t len)
 	link_send(s->link, s->id, WIRE_CREDIT, stream, &n, sizeof(n));
 }
 
+/* --- output that is kept back -------------------------------------------------------------- */
+
+/* Frames as they came, so that what two streams wrote stays in its order. */
+static bool write_all(int fd, const void *data, size_t len)
+{
+	const u8 *p = data;
+
+	while (len) {
+		ssize_t n = write(fd, p, len);
+		struct pollfd again = { .fd = fd, .events = POLLOUT };
+
+		if (n < 0 && errno == EAGAIN)
+			n = poll(&again, 1, -1) < 0 && errno != EINTR ? -1 : 0;
+		else if (n < 0 && errno == EINTR)
+			n = 0;
+		if (n < 0)
+			return false;
+		p += n;
+		len -= (size_t)n;
+	}
+	return true;
+}
+
+void session_hold_output(struct session *s)
+{
+	s->held_fd = memfd_create("nestor-output", MFD_CLOEXEC);
+	s->held_bytes = 0;
+}
+
+void session_release_output(struct session *s)
+{
+	static u8 buf[WIRE_MAX_PAYLOAD];
+	struct wire_frame head;
+	int fd = s->held_fd;
+
+	if (fd < 0)
+		return;
+	s->held_fd = -1;
+	lseek(fd, 0, SEEK_SET);
+	while (read(fd, &head, sizeof(head)) == (ssize_t)sizeof(head) && head.len <= sizeof(buf) &&
+	       read(fd, buf, head.len) == (ssize_t)head.len) {
+		struct session_out *o = &s->out[head.stream];
+
+		if (o->closed || write_all(head.stream, buf, head.len))
+			continue;
+		o->closed = true;
+		if (!s->ended)
+			link_send(s->link, s->id, WIRE_CLOSE, head.stream, NULL, 0);
+	}
+	close(fd);
+}
+
+static void hold(struct session *s, const struct wire_frame *f)
+{
+	s->held_bytes += sizeof(*f) + f->len;
+	credit(s, f->stream, f->len);
+	if (!write_all(s->held_fd, f, sizeof(*f) + f->len) || s->held_bytes > HELD_MAX)
+		session_release_output(s);
+}
+
+bool session_repeatable(const struct session *s)
+{
+	/* A command of which something was seen may not begin again unnoticed. */
+	return !s->stdin_taken && !(s->tty_streams & BIT(WIRE_STDIN)) &&
+	       (s->held_fd >= 0 || isatty(STDOUT_FILENO));
+}
+
 void session_frame(struct session *s, const struct wire_frame *f)
 {
 	const void *payload = f->payload;
@@ -218,6 +292,10 @@ void session_frame(struct session *s, const struct wire_frame *f)
 		if (f->stream != WIRE_STDOUT && f->stream != WIRE_STDERR)
 			break;
 		o = &s->out[f->stream];
+		if (s->held_fd >= 0) {
+			hold(s, f);
+			break;
+		}
 		if (o->closed || o->len + f->len > WIRE_WINDOW) {
 			credit(s, f->stream, f->len);
 			break;
@@ -272,6 +350,7 @@ static void stdin_read(struct session *s)
 		return;
 	if (n > 0) {
 		s->stdin_window -= (u32)n;
+		s->stdin_taken = true;
 		if (s->raw)
 			watch_escape(s, buf, (size_t)n);
 		link_send(s->link, s->id, WIRE_DATA, WIRE_STDIN, buf, (size_t)n);

@@ -37,6 +37,9 @@ struct session {
 	u64 escape_ms;
 	bool abandoned; /* the user insisted on leaving */
 	struct session_out out[WIRE_STREAMS];
+	int held_fd; /* output kept back, an anonymous file; -1: none is */
+	size_t held_bytes;
+	bool stdin_taken; /* bytes of standard input went to the command */
 	sigset_t old_mask;
 	int signals_fd;
 };
@@ -59,6 +62,16 @@ void session_polled(struct session *s, const struct pollfd *fds, int count);
 
 /* True when the command ended and all it wrote has been handed on. */
 bool session_done(const struct session *s);
+
+/*
+ * From now on output is kept (up to a limit, from where on it flows) until it is
+ * released, or forgotten by session_fini().
+ */
+void session_hold_output(struct session *s);
+void session_release_output(struct session *s);
+
+/* Could the command be started again, and find its input as it was? */
+bool session_repeatable(const struct session *s);
 
 /* Puts everything back, and returns the exit status or dies of the same signal. */
 int session_result(struct session *s);

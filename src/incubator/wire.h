@@ -13,7 +13,7 @@
 
 #include "base/types.h"
 
-#define WIRE_VERSION	 1
+#define WIRE_VERSION	 2
 #define WIRE_WINDOW	 (256u * 1024)
 #define WIRE_MAX_PAYLOAD (64u * 1024)
 #define WIRE_MAX_START	 (4u * 1024 * 1024) /* arguments and environment, in pieces */
@@ -32,6 +32,8 @@ enum wire_type {
 	WIRE_RESIZE, /* outer: payload struct winsize */
 	WIRE_HANGUP, /* outer: the user of the session is gone */
 	WIRE_EXIT, /* agent: payload s32 wait status; last frame of a session */
+	WIRE_PING, /* outer: let each CPU beat once */
+	WIRE_BEATS, /* agent, answering: payload u32 for each CPU, its beats before this ping */
 };
 
 enum wire_stream { WIRE_STDIN, WIRE_STDOUT, WIRE_STDERR, WIRE_STREAMS };

@@ -252,10 +252,11 @@ static int madt_add(struct area *a, const struct acpi_config *cfg)
 	u64 most = sizeof(struct acpi_madt) + sizeof(ioapic) +
 		   (u64)cfg->vp_count * sizeof(struct acpi_madt_x2apic);
 	struct acpi_madt *madt = area_take(a, most);
-	u8 *at = (u8 *)(madt + 1);
+	u8 *at;
 
 	if (!madt)
 		return -ENOSPC;
+	at = (u8 *)(madt + 1);
 	for (u32 i = 0; i < cfg->vp_count; i++)
 		at = madt_processor(at, i, cfg->apic_ids ? cfg->apic_ids[i] : i);
 	memcpy(at, &ioapic, sizeof(ioapic));

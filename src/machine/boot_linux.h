@@ -35,6 +35,7 @@ struct boot_config {
 	u64 rsdp_gpa; /* 0: none */
 	const struct boot_reserved *reserved;
 	u32 reserved_count;
+	const struct gmem_backing *backing; /* of the RAM; NULL: unknown, loading is slower */
 };
 
 #define BOOT_VERSION_BYTES 96

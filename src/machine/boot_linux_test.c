@@ -99,7 +99,7 @@ static struct setup_header bzimage_make(struct bench *b)
 
 static int load(struct bench *b, const char *cmdline)
 {
-	const struct boot_config cfg = { .kernel = b->path,
+	const struct boot_config cfg = { .kernel = b->path, .backing = &b->ram.backing,
 					 .cmdline = cmdline,
 					 .rsdp_gpa = 0xE0000 };
 

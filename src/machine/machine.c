@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -68,7 +69,7 @@ struct machine {
 	struct boot_state boot;
 	char release[BOOT_VERSION_BYTES];
 	u32 quirks;
-	u64 create_ns, start_ns, init_ns, end_ns;
+	u64 create_ns, start_ns, start_cpu_ns, init_ns, end_ns;
 	u64 init_exits;
 	bool crashed;
 	struct crash_report crash;
@@ -84,6 +85,18 @@ static u64 monotonic_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+}
+
+/* Processor time of this process and of the programs it ran. */
+static u64 cpu_ns(void)
+{
+	struct timespec ts;
+	struct rusage ru;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	getrusage(RUSAGE_CHILDREN, &ru);
+	return (u64)(ts.tv_sec + ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000000000u +
+	       (u64)ts.tv_nsec + (u64)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) * 1000u;
 }
 
 /* What the partition tells. */
@@ -446,7 +459,8 @@ static void on_disk_lost(void *ctx, const char *text)
 /* Where there is no VMBus the devices are on PCI. */
 static int create_pci_devices(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
-	const struct pci_devices_config dc = { .name = "nestor", .vp_count = cfg->cpus,
+	const struct pci_devices_config dc = { .name = cfg->name ? cfg->name : "nestor",
+					       .vp_count = cfg->cpus,
 					       .nets = cfg->nets, .net_count = cfg->net_count,
 					       .disks = cfg->disks, .disk_count = cfg->disk_count,
 					       .failed = on_disk_lost, .ctx = m };
@@ -459,7 +473,7 @@ static int create_pci_devices(struct machine *m, const struct machine_config *cf
 
 static int create_vmbus(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
-	const struct vmbus_devices_config dc = { .name = "nestor", .vp_count = cfg->cpus,
+	const struct vmbus_devices_config dc = { .name = cfg->name ? cfg->name : "nestor", .vp_count = cfg->cpus,
 						 .nets = cfg->nets, .net_count = cfg->net_count,
 						 .disks = cfg->disks, .disk_count = cfg->disk_count,
 						 .vsock_path = cfg->vsock_path };
@@ -479,7 +493,7 @@ static int load(struct machine *m, const struct machine_config *cfg, struct erro
 	struct acpi_config acpi = { .vp_count = cfg->cpus, .vmbus = m->role->vmbus,
 				    .pci = !m->role->vmbus };
 	struct boot_config bc = { .kernel = cfg->kernel, .cmdline = cfg->cmdline,
-				  .initrd = cfg->initrd };
+				  .initrd = cfg->initrd, .backing = &m->ram.backing };
 	const u64 hv_bytes = hv_pages_bytes(cfg->cpus);
 	const struct boot_reserved reserved[2] = { { LAYOUT_HV_GPA, hv_bytes },
 						   { LAYOUT_HV_OUTER_GPA, hv_bytes } };
@@ -553,7 +567,7 @@ int machine_create(struct engine *engine, const struct machine_config *cfg, stru
 		goto fail;
 	}
 	m->engine = engine;
-	m->create_ns = monotonic_ns();
+	m->create_ns = cfg->began_ns ? cfg->began_ns : monotonic_ns();
 	m->role = &role_profiles[cfg->role];
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_cond_init(&m->stop_cond, NULL);
@@ -593,6 +607,7 @@ int machine_run(struct machine *m, struct error *err)
 	if (ret)
 		return error_errno(err, ret, "console");
 	m->start_ns = monotonic_ns();
+	m->start_cpu_ns = cpu_ns();
 	/* A root creates its other processors itself (HvCallCreateVp). */
 	for (u32 i = 0; i < (m->role->hv_pages ? 1 : p->vp_count) && !ret; i++)
 		ret = vp_start(p->vps[i]);
@@ -619,10 +634,32 @@ void machine_stop(struct machine *m, enum stop_reason reason, int code, const ch
 	partition_stop(m->partition, reason, code, "%s", text);
 }
 
-void machine_ask_power_off(struct machine *m)
+bool machine_ask_power_off(struct machine *m)
 {
-	if (!m->devices || vmbus_devices_shutdown(m->devices) < 0)
-		pm_power_button(m->pm);
+	if (m->devices && vmbus_devices_shutdown(m->devices) == 0)
+		return true;
+	pm_power_button(m->pm);
+	return false;
+}
+
+u64 machine_uptime_ns(struct machine *m)
+{
+	return m->start_ns ? (m->end_ns ? m->end_ns : monotonic_ns()) - m->start_ns : 0;
+}
+
+const char *machine_release(struct machine *m)
+{
+	return m->release;
+}
+
+struct vmbus_server *machine_vmbus(struct machine *m)
+{
+	return m->vmbus ? wire_vmbus_server(m->vmbus) : NULL;
+}
+
+struct vmbus_devices *machine_devices(struct machine *m)
+{
+	return m->devices;
 }
 
 struct partition *machine_partition(struct machine *m)
@@ -662,8 +699,9 @@ void machine_report(struct machine *m, struct machine_report *out)
 		.reason = partition_stop_reason(p),
 		.code = p->stop_code,
 		.setup_ns = m->start_ns - m->create_ns,
+		.setup_cpu_ns = m->start_cpu_ns,
 		.init_ns = m->init_ns ? m->init_ns - m->start_ns : 0,
-		.run_ns = m->end_ns - m->start_ns,
+		.run_ns = machine_uptime_ns(m),
 		.init_exits = m->init_exits,
 		.crashed = m->crashed,
 		.crash = m->crash,
@@ -685,6 +723,7 @@ static void add_route(struct machine_route *r, const struct vp *vp, u32 row)
 
 	r->own += own->served;
 	r->own_refused += own->refused;
+	r->forwarded += own->forwarded;
 	if (!vp->outer)
 		return;
 	outer = r->hypercall ? &vp->outer->hypercall_counts[row] : &vp->outer->msr_counts[row];

@@ -13,12 +13,14 @@
 #include "machine/vmbus_devices.h"
 
 struct machine_config {
+	const char *name; /* MAC addresses are derived from it; NULL: it has none of its own */
 	enum role role;
 	const char *kernel;
 	const char *cmdline;
 	struct boot_initrd initrd;
 	u32 cpus;
 	u64 memory_bytes;
+	u64 began_ns; /* CLOCK_MONOTONIC when the program began; 0: with machine_create() */
 	bool quirks_auto; /* whatever the kernel's release needs; else exactly quirks */
 	u32 quirks;
 	bool nested_vectors_reserved; /* L0 takes only 0x31-0x34 on a SINT of a nested root */
@@ -37,7 +39,8 @@ struct machine_report {
 	int code;
 	char text[256];
 	char kernel[BOOT_VERSION_BYTES];
-	u64 setup_ns;	/* from machine_create() to the first instruction of the guest */
+	u64 setup_ns;	/* from machine_config's began_ns to the first instruction of the guest */
+	u64 setup_cpu_ns; /* processor time of the process until then */
 	u64 init_ns;	/* from there to the first program of user space; 0: not seen */
 	u64 run_ns;	/* to the end */
 	u64 init_exits; /* exits until then */
@@ -54,6 +57,7 @@ struct machine_route {
 	const char *name;
 	bool hypercall; /* else an MSR */
 	u64 own, own_refused; /* by the partition's hypervisor (L1) */
+	u64 forwarded; /* of own and own_refused: passed on to L0 by a quirk */
 	u64 outer, outer_refused; /* by L0 */
 };
 #define MACHINE_ROUTES_MAX 192
@@ -67,8 +71,11 @@ int machine_create(struct engine *engine, const struct machine_config *cfg, stru
 int machine_run(struct machine *m, struct error *err);
 /* Any thread, also a signal-handling one: asks the guest to end, or ends it. */
 void machine_stop(struct machine *m, enum stop_reason reason, int code, const char *text);
-/* By the shutdown service, or the power button where nobody listens to it. Any thread. */
-void machine_ask_power_off(struct machine *m);
+/*
+ * By the shutdown service, or the power button where nobody listens to it, or where
+ * it was asked before. True: by the service. Any thread.
+ */
+bool machine_ask_power_off(struct machine *m);
 void machine_report(struct machine *m, struct machine_report *out);
 void machine_destroy(struct machine *m);
 
@@ -82,6 +89,13 @@ u32 machine_routes(struct machine *m, struct machine_route *out, u32 max);
 u32 machine_quirks(struct machine *m, u64 uses[QUIRK_COUNT]);
 /* DEPOSIT accounting of the partition. */
 struct deposit_info machine_deposits(struct machine *m);
+
+u64 machine_uptime_ns(struct machine *m);
+/* Kernel release once it is known; the image's name otherwise is the caller's to say. */
+const char *machine_release(struct machine *m);
+/* NULL: the role has no VMBus. */
+struct vmbus_server *machine_vmbus(struct machine *m);
+struct vmbus_devices *machine_devices(struct machine *m);
 
 const char *machine_exit_name(enum engine_exit_kind kind);
 

@@ -59,13 +59,13 @@ static int add_path(struct list_of_paths *l, const char *file, size_t len)
 }
 
 /* "module: dep dep ...": what stands further right is loaded earlier. */
-static int add_line(struct list_of_paths *l, char *line, size_t colon)
+static int add_line(struct list_of_paths *l, const char *line, size_t colon)
 {
-	char *end = line + strcspn(line, "\n");
+	const char *end = line + strlen(line);
 	int ret = 0;
 
 	while (!ret && end > line + colon + 1) {
-		char *word;
+		const char *word;
 
 		while (end > line + colon + 1 && end[-1] == ' ')
 			end--;
@@ -78,25 +78,35 @@ static int add_line(struct list_of_paths *l, char *line, size_t colon)
 	return ret ? ret : add_path(l, line, colon);
 }
 
-/* 1: found and added; 0: not there. */
-static int find_in_dep(struct list_of_paths *l, const char *name)
+/* 1: found and added; 0: not there. @dep is modules.dep, its lines ended by NULs. */
+static int find_in_dep(struct list_of_paths *l, const char *dep, size_t len, const char *name)
 {
-	FILE *f = open_in(l->dir, "modules.dep");
-	char *line = NULL;
-	size_t room = 0;
-	int ret = 0;
+	for (const char *line = dep; line < dep + len; line += strlen(line) + 1) {
+		const char *colon = strchr(line, ':');
 
+		if (colon && is_module(line, (size_t)(colon - line), name))
+			return add_line(l, line, (size_t)(colon - line)) ?: 1;
+	}
+	return 0;
+}
+
+/* All of a file, with a NUL for each line end and one more. Freed by the caller. */
+static int read_lines(const char *dir, const char *name, char **out, size_t *len)
+{
+	FILE *f = open_in(dir, name);
+	ssize_t n;
+	size_t room = 0;
+
+	*out = NULL;
 	if (!f)
 		return -errno;
-	while (!ret && getline(&line, &room, f) > 0) {
-		size_t colon = strcspn(line, ":");
-
-		if (line[colon] && is_module(line, colon, name))
-			ret = add_line(l, line, colon) ?: 1;
-	}
-	free(line);
+	n = getdelim(out, &room, EOF, f); /* the delimiter, 0xFF, stands in no name */
 	fclose(f);
-	return ret;
+	*len = n > 0 ? (size_t)n : 0;
+	for (size_t i = 0; i < *len; i++)
+		if ((*out)[i] == '\n')
+			(*out)[i] = 0;
+	return 0;
 }
 
 static bool is_builtin(const char *dir, const char *name)
@@ -112,15 +122,16 @@ static bool is_builtin(const char *dir, const char *name)
 	return found;
 }
 
-static int resolve_one(struct list_of_paths *l, const char *name, struct error *err)
+/* A name that begins with '-' may be missing. */
+static int resolve_one(struct list_of_paths *l, const char *dep, size_t len, const char *name,
+		       struct error *err)
 {
-	int ret = find_in_dep(l, name);
+	bool may_miss = *name == '-';
+	int ret = find_in_dep(l, dep, len, name + may_miss);
 
-	if (ret == -ENOENT)
-		return error_set(err, ret, "%s: no modules.dep there (depmod makes it)", l->dir);
 	if (ret < 0)
 		return error_errno(err, ret, l->dir);
-	if (ret == 0 && !is_builtin(l->dir, name))
+	if (ret == 0 && !may_miss && !is_builtin(l->dir, name))
 		return error_set(err, -ENOENT, "%s: no module %s", l->dir, name);
 	return 0;
 }
@@ -128,10 +139,17 @@ static int resolve_one(struct list_of_paths *l, const char *name, struct error *
 int modules_resolve(const char *dir, const char *const *names, char ***paths, struct error *err)
 {
 	struct list_of_paths l = { .dir = dir, .paths = calloc(1, sizeof(char *)) };
-	int ret = l.paths ? 0 : error_errno(err, -ENOMEM, dir);
+	size_t len = 0;
+	char *dep = NULL;
+	int ret = l.paths ? read_lines(dir, "modules.dep", &dep, &len) : -ENOMEM;
 
+	if (ret == -ENOENT)
+		error_set(err, ret, "%s: no modules.dep there (depmod makes it)", dir);
+	else if (ret)
+		error_errno(err, ret, dir);
 	for (; !ret && *names; names++)
-		ret = resolve_one(&l, *names, err);
+		ret = resolve_one(&l, dep, len, *names, err);
+	free(dep);
 	if (ret) {
 		modules_free(l.paths);
 		return ret;

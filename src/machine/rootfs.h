@@ -43,7 +43,8 @@ int rootfs_add_file(struct rootfs *fs, const char *name, mode_t mode, const char
 
 /*
  * Just enough to run a command: directories, /etc/passwd, and a busybox with
- * links for its applets. @busybox is run once, to list them.
+ * links for its applets. Their names are read from the program; one without a
+ * table of names is run once, to list them.
  */
 int rootfs_add_minimal(struct rootfs *fs, const char *busybox, struct error *err);
 

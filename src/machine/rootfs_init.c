@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "machine/file.h"
 #include "machine/rootfs.h"
 
 /* payload/init.c, by tools/embed. */
@@ -92,9 +94,12 @@ int rootfs_add_init(struct rootfs *fs, const struct rootfs_init *init, struct er
 
 static int add_skeleton(struct rootfs *fs, struct error *err)
 {
-	static const char *const dirs[] = { "bin",     "dev",  "etc",	  "proc",    "root",
-					    "run",     "sbin", "sys",	  "tmp",     "usr",
-					    "usr/bin", "var",  "var/log", "usr/sbin" };
+	static const char *const dirs[] = { "bin", "dev", "etc", "proc", "root", "run",
+					    "sys", "tmp", "usr", "var",	 "var/log" };
+	/* One directory of programs under all its names. */
+	static const struct {
+		const char *name, *target;
+	} links[] = { { "sbin", "bin" }, { "usr/bin", "../bin" }, { "usr/sbin", "../bin" } };
 	static const struct {
 		const char *name, *text;
 	} files[] = {
@@ -107,58 +112,95 @@ static int add_skeleton(struct rootfs *fs, struct error *err)
 
 	for (u32 i = 0; i < ARRAY_SIZE(dirs) && !ret; i++)
 		ret = rootfs_add_dir(fs, dirs[i], strcmp(dirs[i], "tmp") ? 0755 : 01777, err);
+	for (u32 i = 0; i < ARRAY_SIZE(links) && !ret; i++)
+		ret = rootfs_add_symlink(fs, links[i].name, links[i].target, err);
 	for (u32 i = 0; i < ARRAY_SIZE(files) && !ret; i++)
 		ret = rootfs_add_bytes(fs, files[i].name, 0644, files[i].text,
 				       strlen(files[i].text), err);
 	return ret;
 }
 
-/* Init would take over from a shell; the rest must lie in a directory the skeleton has. */
-static bool applet_wanted(const char *path)
+/* Init would take over from a shell. */
+static bool applet_wanted(const char *name)
 {
-	static const char *const dirs[] = { "bin/", "sbin/", "usr/bin/", "usr/sbin/" };
-
-	if (!strcmp(path, "bin/busybox") || !strcmp(path, "sbin/init"))
-		return false;
-	for (u32 i = 0; i < ARRAY_SIZE(dirs); i++) {
-		size_t len = strlen(dirs[i]);
-
-		if (!strncmp(path, dirs[i], len) && path[len] && !strchr(path + len, '/'))
-			return true;
-	}
-	return false;
+	return *name && !strchr(name, '/') && strcmp(name, "busybox") && strcmp(name, "init") &&
+	       strcmp(name, "linuxrc");
 }
 
-static int add_applets(struct rootfs *fs, FILE *list, struct error *err)
+static int add_applet(struct rootfs *fs, const char *name, struct error *err)
 {
-	char line[256];
+	char path[300];
+
+	if (!applet_wanted(name))
+		return 0;
+	snprintf(path, sizeof(path), "bin/%s", name);
+	return rootfs_add_symlink(fs, path, "busybox", err);
+}
+
+/* As the program itself lists them. */
+static int add_listed(struct rootfs *fs, const char *busybox, struct error *err)
+{
+	char command[512], line[256];
+	FILE *list;
 	int ret = 0;
 
+	snprintf(command, sizeof(command), "exec '%s' --list", busybox);
+	list = popen(command, "re");
+	if (!list)
+		return error_errno(err, -errno, busybox);
 	while (!ret && fgets(line, sizeof(line), list)) {
 		line[strcspn(line, "\n")] = '\0';
-		if (applet_wanted(line))
-			ret = rootfs_add_symlink(fs, line, "/bin/busybox", err);
+		ret = add_applet(fs, line, err);
+	}
+	if (pclose(list) != 0 && !ret)
+		ret = error_set(err, -ENOEXEC, "%s: cannot list its applets", busybox);
+	return ret;
+}
+
+/*
+ * The table of names in the program: sorted, each with its NUL, an empty one at the
+ * end. Running it to ask took longer than everything else before the guest's start.
+ */
+static int add_from_table(struct rootfs *fs, const char *bytes, size_t len, struct error *err)
+{
+	static const char first[] = "\0[\0[[\0";
+	const char *name = memmem(bytes, len, first, sizeof(first) - 1), *end = bytes + len;
+	int ret = name ? 0 : -ENOENT;
+
+	while (!ret && ++name < end && *name) {
+		const char *nul = memchr(name, 0, (size_t)(end - name));
+
+		if (!nul || nul - name > 64)
+			return -ENOENT;
+		ret = add_applet(fs, name, err);
+		name = nul;
 	}
 	return ret;
+}
+
+static int add_applets(struct rootfs *fs, const char *busybox, struct error *err)
+{
+	struct file f;
+	void *bytes;
+	int ret = file_open(busybox, &f, err);
+
+	if (ret)
+		return ret;
+	ret = -ENOENT;
+	bytes = mmap(NULL, f.bytes, PROT_READ, MAP_PRIVATE, f.fd, 0);
+	if (bytes != MAP_FAILED) {
+		ret = add_from_table(fs, bytes, f.bytes, err);
+		munmap(bytes, f.bytes);
+	}
+	file_close(&f);
+	return ret == -ENOENT ? add_listed(fs, busybox, err) : ret;
 }
 
 int rootfs_add_minimal(struct rootfs *fs, const char *busybox, struct error *err)
 {
-	char command[512];
-	FILE *list;
-	int ret;
+	int ret = add_skeleton(fs, err);
 
-	ret = add_skeleton(fs, err);
 	if (!ret)
 		ret = rootfs_add_file(fs, "bin/busybox", 0755, busybox, err);
-	if (ret)
-		return ret;
-	snprintf(command, sizeof(command), "exec '%s' --list-full", busybox);
-	list = popen(command, "re");
-	if (!list)
-		return error_errno(err, -errno, busybox);
-	ret = add_applets(fs, list, err);
-	if (pclose(list) != 0 && !ret)
-		ret = error_set(err, -ENOEXEC, "%s: cannot list its applets", busybox);
-	return ret;
+	return ret ? ret : add_applets(fs, busybox, err);
 }

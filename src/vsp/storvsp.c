@@ -26,6 +26,7 @@ struct storvsp {
 	struct storvsp_config cfg;
 	struct vmbus_device *vd;
 	struct scsi_bus bus;
+	struct scsi_bus elsewhere; /* the other targets: nobody, which is an answer too */
 	u32 state; /* atomic enum storvsp_state; written on the primary's loop */
 
 	pthread_mutex_t lock;	  /* notify_loop, notify */
@@ -181,21 +182,6 @@ static void scsi_done(struct scsi_request *s)
 	request_put(r);
 }
 
-/* Ends a request that never became one of SCSI. */
-static void refuse_srb(struct stor_request *r, u8 srb_status)
-{
-	struct vstor_srb *srb = &r->packet.srb;
-
-	srb->srb_status = srb_status;
-	srb->scsi_status = SCSI_GOOD;
-	srb->data_transfer_length = 0;
-	srb->sense_length = 0;
-	r->packet.status = VSTOR_STATUS_OK;
-	if (r->wants_completion)
-		answer(r->sc->ch, r->transaction_id, &r->packet);
-	request_put(r);
-}
-
 /* A malformed one: as a unit would refuse a wrong field. */
 static void refuse_field(struct stor_request *r)
 {
@@ -235,7 +221,7 @@ static int prepare_scsi(struct stor_request *r, const struct vmbus_packet *pkt)
 					 r->iov, BLOCK_IOV_MAX);
 	if (count < 0)
 		return count;
-	s->bus = &r->sc->sv->bus;
+	s->bus = srb->path || srb->target ? &r->sc->sv->elsewhere : &r->sc->sv->bus;
 	s->queue = r->sc->queue;
 	s->lun = srb->lun;
 	s->iov = r->iov;
@@ -259,14 +245,10 @@ static int execute_srb(struct vmbus_channel *ch, const struct vmbus_packet *pkt,
 	r->transaction_id = pkt->transaction_id;
 	r->wants_completion = pkt->wants_completion;
 	r->packet = *p;
-	if (p->srb.path || p->srb.target) {
-		/* Also for INQUIRY, which Linux believes: an answer of no bytes is "nobody". */
-		refuse_srb(r, VSTOR_SRB_INVALID_LUN);
-	} else if (prepare_scsi(r, pkt)) {
+	if (prepare_scsi(r, pkt))
 		refuse_field(r);
-	} else {
+	else
 		scsi_execute(&r->scsi);
-	}
 	return 0;
 }
 
@@ -498,6 +480,7 @@ static void storvsp_destroy(void *dev)
 	struct storvsp *sv = dev;
 
 	scsi_bus_fini(&sv->bus);
+	scsi_bus_fini(&sv->elsewhere);
 	pthread_mutex_destroy(&sv->lock);
 	free(sv);
 }
@@ -538,6 +521,7 @@ struct storvsp *storvsp_alloc(const struct storvsp_config *cfg)
 	sv->cfg = *cfg;
 	sv->cfg.max_subchannels = (u32)min_u64(cfg->max_subchannels, VMBUS_SUBCHANNEL_MAX);
 	scsi_bus_init(&sv->bus);
+	scsi_bus_init(&sv->elsewhere);
 	pthread_mutex_init(&sv->lock, NULL);
 	loop_work_init(&sv->notify, notify_work);
 	return sv;

@@ -300,7 +300,7 @@ static void test_scan(void **state)
 	assert_int_equal(s.srb_status, VSTOR_SRB_SUCCESS);
 	assert_int_equal(s.data_transfer_length, 36);
 	assert_memory_equal(io_data(&io) + 8, "Msft    ", 8);
-	/* Nobody: data that says so; elsewhere no data at all. */
+	/* Nobody, of this target or another: Linux ignores the status, only data says so. */
 	IO(&io, 7, VSTOR_DATA_READ, 36, SCSI_INQUIRY, 0, 0, 0, 36);
 	s = io_run(&primary, &io);
 	assert_int_equal(s.srb_status, VSTOR_SRB_SUCCESS);
@@ -308,8 +308,17 @@ static void test_scan(void **state)
 	IO(&io, 0, VSTOR_DATA_READ, 36, SCSI_INQUIRY, 0, 0, 0, 36);
 	io.p.srb.target = 1;
 	s = io_run(&primary, &io);
+	assert_int_equal(s.srb_status, VSTOR_SRB_SUCCESS);
+	assert_int_equal(io_data(&io)[0], 0x7f);
+	IO(&io, 0, VSTOR_DATA_READ, 64, SCSI_REPORT_LUNS, 0, 0, 0, 0, 0, 0, 0, 0, 64);
+	io.p.srb.path = 3;
+	s = io_run(&primary, &io);
+	assert_int_equal(s.srb_status, VSTOR_SRB_SUCCESS);
+	assert_int_equal(s.data_transfer_length, 8);
+	IO(&io, 0, VSTOR_DATA_NONE, 0, SCSI_TEST_UNIT_READY);
+	io.p.srb.target = 1;
+	s = io_run(&primary, &io);
 	assert_int_equal(s.srb_status, VSTOR_SRB_INVALID_LUN);
-	assert_int_equal(s.data_transfer_length, 0);
 	IO(&io, 7, VSTOR_DATA_NONE, 0, SCSI_TEST_UNIT_READY);
 	s = io_run(&primary, &io);
 	assert_int_equal(s.srb_status, VSTOR_SRB_INVALID_LUN);
