@@ -210,7 +210,7 @@ const struct option_row run_options[] = {
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
 	{ "disk", "FILE",
-	  "a SCSI disk; FILE[,ro][,format=raw|qcow2|vhdx|vmdk][,serial=][,controller=][,lun=]",
+	  "a SCSI disk (a virtio disk of a root); FILE[,ro][,format=raw|qcow2|vhdx|vmdk][,serial=][,controller=][,lun=]",
 	  set_disk },
 	{ "cdrom", "FILE", "a DVD drive with this image in it", set_cdrom },
 	{ "net", "SPEC",
@@ -328,8 +328,9 @@ static int choose_kernel(const struct run_config *rc, struct cached_kernel *k, s
 static int make_cmdline(const struct run_config *rc, bool own_init, char *out, size_t size,
 			struct error *err)
 {
-	/* There is a host bridge and no more: no quirks of chipsets to scan for. */
-	int n = snprintf(out, size, "console=ttyS0 quiet pci=noearly%s%s%s",
+	/* On VMBus there is a host bridge and no more: no quirks of chipsets to scan for. */
+	const char *pci = role_profiles[rc->machine.role].vmbus ? " pci=noearly" : "";
+	int n = snprintf(out, size, "console=ttyS0 quiet%s%s%s%s", pci,
 			 own_init ? " " ROOTFS_INIT_CMDLINE : "", rc->append ? " " : "",
 			 rc->append ? rc->append : "");
 
@@ -377,15 +378,17 @@ close:
 	return status;
 }
 
-/* What makes the VMBus devices work where the kernel has them as modules, and disks useful. */
+/* What makes the devices work where the kernel has their drivers as modules, and disks useful. */
 static void choose_modules(const struct run_config *rc, const char *modules[static 16])
 {
-	static const char *const always[] = { "hv_vmbus",  "hv_utils", "hv_storvsc",
-					      "hv_netvsc", "-sd_mod",  "-sr_mod" };
+	static const char *const vmbus[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc",
+					     "-sd_mod",	 "-sr_mod",  NULL };
+	static const char *const pci[] = { "hv_vmbus", "-virtio_pci", "-virtio_blk", "-virtio_net",
+					   NULL };
 	u32 n = 0;
 
-	for (u32 i = 0; i < ARRAY_SIZE(always); i++)
-		modules[n++] = always[i];
+	for (const char *const *m = role_profiles[rc->machine.role].vmbus ? vmbus : pci; *m; m++)
+		modules[n++] = *m;
 	if (rc->machine.disk_count) {
 		modules[n++] = "-ext4";
 		modules[n++] = "-isofs";
@@ -397,7 +400,6 @@ static void choose_modules(const struct run_config *rc, const char *modules[stat
 
 static int run_here(struct run_config *rc, struct watch *w)
 {
-	/* What makes the VMBus devices work where the kernel has them as modules. */
 	const char *modules[16];
 	struct guest_root_config gc = { .modules = modules,
 					.rootfs = rc->rootfs,

@@ -87,6 +87,12 @@ static bool entry_make(const struct hv_input_map_device_interrupt *in, const str
 	}
 }
 
+static void tell(struct partition *p, u64 device_id)
+{
+	if (p->ops->interrupts_changed)
+		p->ops->interrupts_changed(p->ctx, device_id);
+}
+
 static enum hv_status call_map(struct hypercall *hc)
 {
 	const struct hv_input_map_device_interrupt *in =
@@ -95,6 +101,7 @@ static enum hv_status call_map(struct hypercall *hc)
 	struct root_state *r = &hc->vp->partition->root;
 	enum hv_status status = HV_STATUS_SUCCESS;
 	struct vp *target;
+	bool added = false;
 
 	if (!hypercall_is_self(hc, in->partition_id))
 		return HV_STATUS_INVALID_PARTITION_ID;
@@ -117,8 +124,11 @@ static enum hv_status call_map(struct hypercall *hc)
 		else
 			r->interrupt[r->interrupt_count++] =
 				(struct device_interrupt){ in->device_id, *out };
+		added = status == HV_STATUS_SUCCESS;
 	}
 	pthread_mutex_unlock(&r->lock);
+	if (added)
+		tell(hc->vp->partition, in->device_id);
 	return status;
 }
 
@@ -136,6 +146,8 @@ static enum hv_status call_unmap(struct hypercall *hc)
 	if (d)
 		*d = r->interrupt[--r->interrupt_count];
 	pthread_mutex_unlock(&r->lock);
+	if (d)
+		tell(hc->vp->partition, in->device_id);
 	return d ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_PARAMETER;
 }
 

@@ -72,6 +72,8 @@ struct partition_ops {
 	void (*crash)(void *ctx, struct vp *vp, const struct crash_report *report);
 	/* The partition has a stop reason now: make its VP threads end. */
 	void (*stopped)(void *ctx, struct partition *p);
+	/* May be NULL. What root_interrupt_mapped() says of this device has changed. */
+	void (*interrupts_changed)(void *ctx, u64 device_id);
 };
 
 struct partition_config {

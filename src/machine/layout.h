@@ -53,8 +53,7 @@
 #define LAYOUT_HYPERCALL_PORT 0x7C /* the IN of our hypercall page */
 
 #define LAYOUT_COM1_PIN	 4
-#define LAYOUT_EVENT_PIN 9  /* ACPI event device: power button */
-#define LAYOUT_PCI_PIN	 16 /* INTA to INTD of bus 0 */
+#define LAYOUT_EVENT_PIN 9 /* ACPI event device: power button */
 
 #define LAYOUT_IOAPIC_ID 0
 

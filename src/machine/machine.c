@@ -17,7 +17,7 @@
 #include "dev/bus.h"
 #include "dev/exit.h"
 #include "dev/ioapic.h"
-#include "dev/pci_conf.h"
+#include "dev/pci.h"
 #include "dev/pm.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
@@ -25,6 +25,7 @@
 #include "machine/console.h"
 #include "machine/cpu_model.h"
 #include "machine/layout.h"
+#include "machine/pci_devices.h"
 #include "machine/ram.h"
 #include "machine/vmbus_devices.h"
 #include "machine/wire_vmbus.h"
@@ -57,12 +58,13 @@ struct machine {
 	struct ioapic *ioapic;
 	struct uart *com1;
 	struct rtc *rtc;
-	struct pci_conf *pci_conf;
+	struct pci_host *pci;
 	struct pm *pm;
 	struct exit_dev *exit_dev;
 	struct console *console;
 	struct wire_vmbus *vmbus; /* NULL: the role has none */
 	struct vmbus_devices *devices;
+	struct pci_devices *pci_devices; /* NULL: the role's devices are on VMBus */
 
 	struct boot_state boot;
 	char release[BOOT_VERSION_BYTES];
@@ -140,7 +142,16 @@ static void on_stopped(void *ctx, struct partition *p)
 		engine_vcpu_kick(p->vps[i]->vcpu);
 }
 
-static const struct partition_ops partition_ops = { on_io, on_eoi, on_crash, on_stopped };
+static void on_interrupts_changed(void *ctx, u64 device_id)
+{
+	struct machine *m = ctx;
+
+	if (HV_DEVICE_TYPE(device_id) == HV_DEVICE_TYPE_PCI)
+		pci_host_recheck(m->pci);
+}
+
+static const struct partition_ops partition_ops = { on_io, on_eoi, on_crash, on_stopped,
+						    on_interrupts_changed };
 
 /* What the devices tell. */
 
@@ -167,6 +178,16 @@ static bool on_allowed(void *ctx, u32 pin, u64 rte)
 
 	return !m->role->hv_pages ||
 	       root_interrupt_mapped(m->partition, device, (u32)rte, (u32)(rte >> 32));
+}
+
+static bool on_msi_allowed(void *ctx, u16 rid, u64 address, u32 data)
+{
+	struct machine *m = ctx;
+	u64 device = (u64)HV_DEVICE_TYPE_PCI << 62 | rid;
+
+	return !m->role->hv_pages ||
+	       (address >> 32 == 0 &&
+		root_interrupt_mapped(m->partition, device, (u32)address, data));
 }
 
 static const struct ioapic_ops ioapic_ops = { .msi = on_msi,
@@ -279,9 +300,26 @@ static int create_devices(struct machine *m)
 
 	if ((ret = bus_add(m->ports, &com1)) || (ret = bus_add(m->ports, &rtc)) ||
 	    (ret = bus_add(m->mmio, &io)) || (ret = pm_attach(m->pm, m->ports)) ||
-	    (ret = pci_conf_attach(m->pci_conf, m->ports)))
+	    (ret = pci_host_attach(m->pci, m->ports, m->role->vmbus ? NULL : m->mmio)))
 		return ret;
 	return exit_dev_attach(m->exit_dev, m->ports);
+}
+
+static int create_pci(struct machine *m)
+{
+	const struct pci_host_config pc = {
+		.reset = &pm_reset_bus_ops,
+		.reset_dev = m->pm,
+		.vm = m->vm,
+		.ecam_gpa = LAYOUT_ECAM_GPA,
+		.ecam_bytes = LAYOUT_ECAM_BYTES,
+		.window_gpa = LAYOUT_PCI_GPA,
+		.window_bytes = LAYOUT_PCI_BYTES,
+		.msi_allowed = on_msi_allowed,
+		.ctx = m,
+	};
+
+	return pci_host_create(&pc, &m->pci);
 }
 
 static int create_platform(struct machine *m, const struct machine_config *cfg)
@@ -293,8 +331,7 @@ static int create_platform(struct machine *m, const struct machine_config *cfg)
 	    (ret = console_create(&console_ops, m, cfg->com1_stdio, &m->console)) ||
 	    (ret = uart_create(&uart_ops, m, &m->com1)) ||
 	    (ret = rtc_create(NULL, NULL, &m->rtc)) || (ret = pm_create(&pm_ops, m, &m->pm)) ||
-	    (ret = pci_conf_create(&pm_reset_bus_ops, m->pm, &m->pci_conf)) ||
-	    (ret = exit_dev_create(&exit_ops, m, &m->exit_dev)))
+	    (ret = create_pci(m)) || (ret = exit_dev_create(&exit_ops, m, &m->exit_dev)))
 		return ret;
 	return create_devices(m);
 }
@@ -414,6 +451,32 @@ static int create_partitions(struct machine *m, const struct machine_config *cfg
 	return ret ? ret : create_vps(m, cfg, cpu);
 }
 
+static void on_disk_lost(void *ctx, const char *text)
+{
+	struct machine *m = ctx;
+
+	partition_stop(m->partition, STOP_HOST_ERROR, 0, "%s", text);
+}
+
+/* Where there is no VMBus the devices are on PCI. */
+static int create_pci_devices(struct machine *m, const struct machine_config *cfg,
+			      struct error *err)
+{
+	const struct pci_devices_config dc = { .name = cfg->name ? cfg->name : "nestor",
+					       .vp_count = cfg->cpus,
+					       .nets = cfg->nets,
+					       .net_count = cfg->net_count,
+					       .disks = cfg->disks,
+					       .disk_count = cfg->disk_count,
+					       .failed = on_disk_lost,
+					       .ctx = m };
+
+	if (cfg->vsock_path)
+		return error_set(err, -EINVAL, "role %s has no VMBus, and so no hv_sock",
+				 m->role->name);
+	return pci_devices_create(m->pci, &m->gmem, &m->ram, &dc, &m->pci_devices, err);
+}
+
 static int create_vmbus(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
 	const struct vmbus_devices_config dc = { .name = cfg->name ? cfg->name : "nestor",
@@ -426,10 +489,7 @@ static int create_vmbus(struct machine *m, const struct machine_config *cfg, str
 	int ret;
 
 	if (!m->role->vmbus)
-		return cfg->net_count || cfg->disk_count || cfg->vsock_path
-			       ? error_set(err, -EINVAL, "role %s has no VMBus for these devices",
-					   m->role->name)
-			       : 0;
+		return create_pci_devices(m, cfg, err);
 	ret = wire_vmbus_create(m->outer ? m->outer : m->partition, &m->vmbus);
 	if (ret)
 		return error_errno(err, ret, "VMBus");
@@ -439,7 +499,9 @@ static int create_vmbus(struct machine *m, const struct machine_config *cfg, str
 /* Tables and kernel into memory; what the kernel is decides which quirks it needs. */
 static int load(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
-	struct acpi_config acpi = { .vp_count = cfg->cpus, .vmbus = m->role->vmbus };
+	struct acpi_config acpi = { .vp_count = cfg->cpus,
+				    .vmbus = m->role->vmbus,
+				    .pci = !m->role->vmbus };
 	struct boot_config bc = { .kernel = cfg->kernel,
 				  .cmdline = cfg->cmdline,
 				  .initrd = cfg->initrd,
@@ -718,6 +780,7 @@ void machine_destroy(struct machine *m)
 	/* Devices before the console their output ends in; both before the partition they name. */
 	uart_destroy(m->com1);
 	console_destroy(m->console);
+	pci_devices_destroy(m->pci_devices);
 	vmbus_devices_destroy(m->devices);
 	wire_vmbus_destroy(m->vmbus);
 	partition_destroy(m->partition);
@@ -726,7 +789,7 @@ void machine_destroy(struct machine *m)
 	bus_destroy(m->ports);
 	bus_destroy(m->mmio);
 	exit_dev_destroy(m->exit_dev);
-	pci_conf_destroy(m->pci_conf);
+	pci_host_destroy(m->pci);
 	pm_destroy(m->pm);
 	rtc_destroy(m->rtc);
 	ioapic_destroy(m->ioapic);
