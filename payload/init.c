@@ -31,22 +31,23 @@
 #define REBOOT_POWER_OFF 0x4321fedc
 #define REBOOT_RESTART	 0x01234567
 
-#define SIG(n)		 (1ul << ((n) - 1))
-#define SIG_KILL	 9
-#define SIG_USR1	 10
-#define SIG_USR2	 12
-#define SIG_TERM	 15
-#define SIG_CHLD	 17
-#define SIG_HUP		 1
-#define SIG_PWR		 30
-#define SIG_RT(n)	 (34 + (n))
-#define SIG_SETMASK	 2
-#define WAIT_NO_HANG	 1
+#define SIG(n)	     (1ul << ((n)-1))
+#define SIG_KILL     9
+#define SIG_USR1     10
+#define SIG_USR2     12
+#define SIG_TERM     15
+#define SIG_CHLD     17
+#define SIG_HUP	     1
+#define SIG_PWR	     30
+#define SIG_RT(n)    (34 + (n))
+#define SIG_SETMASK  2
+#define WAIT_NO_HANG 1
 
 /* How programs ask init to end the machine: busybox's and sysvinit's ways, then systemd's. */
-#define SIGS_POWER_OFF	 (SIG(SIG_USR1) | SIG(SIG_USR2) | SIG(SIG_PWR) | SIG(SIG_RT(3)) | SIG(SIG_RT(4)))
-#define SIGS_RESTART	 (SIG(SIG_TERM) | SIG(SIG_RT(5)))
-#define SIGS_OURS	 (SIGS_POWER_OFF | SIGS_RESTART | SIG(SIG_CHLD))
+#define SIGS_POWER_OFF                                                                             \
+	(SIG(SIG_USR1) | SIG(SIG_USR2) | SIG(SIG_PWR) | SIG(SIG_RT(3)) | SIG(SIG_RT(4)))
+#define SIGS_RESTART (SIG(SIG_TERM) | SIG(SIG_RT(5)))
+#define SIGS_OURS    (SIGS_POWER_OFF | SIGS_RESTART | SIG(SIG_CHLD))
 
 #define STATUS_NOT_EXECUTABLE 126
 #define STATUS_NOT_FOUND      127
