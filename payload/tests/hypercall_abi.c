@@ -147,7 +147,7 @@ static void test_ring_3(void)
 	ok(trap_catch_user(user_call, &c, 3, &t) && t.vector == TRAP_UD,
 	   "ring 3 with I/O privilege: #UD (vector %u)", t.vector);
 	ok(t.rip - (u64)hv_page < PAGE_BYTES, "... and RIP is in the page, at the instruction");
-	/* The instruction in our page is an OUT: without I/O privilege the processor is first. */
+	/* The instruction in our page is an IN: without I/O privilege the processor is first. */
 	ok(trap_catch_user(user_call, &c, 0, &t),
 	   "ring 3 without I/O privilege: faults (vector %u)", t.vector);
 	ok_eq(c.result, ~0ull, "no call was made");

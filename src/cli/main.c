@@ -27,7 +27,8 @@ static const struct option_row help_options[] = {
 };
 
 const struct command commands[] = {
-	{ "run", "[options] [-- CMD ARG...]", "Boot a Linux kernel as a partition of the Microsoft hypervisor.",
+	{ "run", "[options] [-- CMD ARG...]",
+	  "Boot a Linux kernel as a partition of the Microsoft hypervisor.",
 	  "The guest's first serial port is the terminal: Ctrl-a x ends the machine.\n"
 	  "With -- CMD the guest runs that command and its exit status becomes ours.\n"
 	  "On a host without usable KVM the whole command runs inside the incubator.\n",

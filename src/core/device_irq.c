@@ -109,7 +109,8 @@ static enum hv_status call_map(struct hypercall *hc)
 	if (!entry_make(in, target, out))
 		return HV_STATUS_INVALID_PARAMETER;
 	pthread_mutex_lock(&r->lock);
-	/* The same mapping again, as Linux does at each unmask of a vPCI interrupt, is one entry. */
+	/* The same mapping again, as Linux does at each unmask of a vPCI interrupt, is one entry.
+	 */
 	if (!find_locked(r, in->device_id, out->low, out->high)) {
 		if (r->interrupt_count == DEVICE_INTERRUPTS_MAX)
 			status = HV_STATUS_NO_RESOURCES;
@@ -139,12 +140,17 @@ static enum hv_status call_unmap(struct hypercall *hc)
 }
 
 const struct hypercall_desc device_irq_hypercalls[] = {
-	{ .code = HVCALL_MAP_DEVICE_INTERRUPT, .name = "HvCallMapDeviceInterrupt",
+	{ .code = HVCALL_MAP_DEVICE_INTERRUPT,
+	  .name = "HvCallMapDeviceInterrupt",
 	  .privilege = HV_PRIV_CPU_MANAGEMENT,
-	  .in_size = sizeof(struct hv_input_map_device_interrupt), .var_header = true,
-	  .out_size = sizeof(struct hv_interrupt_entry), .handler = call_map },
-	{ .code = HVCALL_UNMAP_DEVICE_INTERRUPT, .name = "HvCallUnmapDeviceInterrupt",
+	  .in_size = sizeof(struct hv_input_map_device_interrupt),
+	  .var_header = true,
+	  .out_size = sizeof(struct hv_interrupt_entry),
+	  .handler = call_map },
+	{ .code = HVCALL_UNMAP_DEVICE_INTERRUPT,
+	  .name = "HvCallUnmapDeviceInterrupt",
 	  .privilege = HV_PRIV_CPU_MANAGEMENT,
-	  .in_size = sizeof(struct hv_input_unmap_device_interrupt), .handler = call_unmap },
+	  .in_size = sizeof(struct hv_input_unmap_device_interrupt),
+	  .handler = call_unmap },
 	{ 0 },
 };

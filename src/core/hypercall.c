@@ -267,7 +267,7 @@ static void raise_ud(struct vp *vp)
 	struct engine_vcpu *vcpu = vp->vcpu;
 	u64 rip = vcpu->regs->rip;
 
-	/* The OUT must be finished before its RIP can be put back under it. */
+	/* The IN must be finished before its RIP can be put back under it. */
 	if (vcpu->ops->vcpu_complete(vcpu) < 0)
 		return;
 	vcpu->regs->rip = rip;
@@ -283,9 +283,12 @@ void hypercall_exit(struct vp *vp)
 	struct hypercall_regs regs;
 	u64 result;
 
-	/* Without its page the interface does not exist: a write to a port nobody has. */
-	if (!__atomic_load_n(&vp->partition->hypercall_enabled, __ATOMIC_ACQUIRE))
+	/* Without its page the interface does not exist: a read from a port nobody has. */
+	if (!__atomic_load_n(&vp->partition->hypercall_enabled, __ATOMIC_ACQUIRE)) {
+		r->rax = 0xFFFFFFFF;
+		vcpu->regs_dirty = true;
 		return;
+	}
 	if (mode.cpl || !mode.protected_mode) {
 		raise_ud(vp);
 		return;
@@ -301,6 +304,7 @@ void hypercall_exit(struct vp *vp)
 		return;
 	}
 	if (mode.long_mode) {
+		vcpu->rax_only = !vcpu->regs_dirty;
 		r->rax = result;
 	} else {
 		r->rax = (u32)result;

@@ -12,7 +12,7 @@
 
 #define PAGE_GPA 0x10000ull
 
-static const u8 page_code[] = { 0xF3, 0x0F, 0x1E, 0xFA, 0xE7, HYPERCALL_PORT, 0xC3 };
+static const u8 page_code[] = { 0xF3, 0x0F, 0x1E, 0xFA, 0xE5, HYPERCALL_PORT, 0xC3 };
 
 static struct core_test ct;
 static struct vp *vp;

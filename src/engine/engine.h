@@ -51,7 +51,7 @@ struct engine_mode {
 
 enum engine_exit_kind {
 	ENGINE_EXIT_INTR,      /* kicked, or a signal: nothing to answer */
-	ENGINE_EXIT_HYPERCALL, /* an OUT to the hypercall port; registers hold the call */
+	ENGINE_EXIT_HYPERCALL, /* a 32-bit IN from the hypercall port; registers hold the call */
 	ENGINE_EXIT_IO,
 	ENGINE_EXIT_MMIO,
 	ENGINE_EXIT_RDMSR,
@@ -83,7 +83,7 @@ struct engine_exit {
 		} mmio;
 		struct {
 			u32 index;
-			u64 value; /* written value, or the answer */
+			u64 value;  /* written value, or the answer */
 			bool fault; /* answer: raise #GP instead */
 		} msr;
 		struct {
@@ -117,6 +117,8 @@ struct engine_vcpu {
 	/* Valid from the return of run() to the next run(); set regs_dirty after writing. */
 	struct engine_regs *regs;
 	bool regs_dirty;
+	/* With regs_dirty after a hypercall: nothing but RAX was written, which can be cheaper. */
+	bool rax_only;
 	struct engine_exit exit;
 };
 
@@ -134,7 +136,7 @@ struct engine_irqfd {
 
 struct engine_vm_config {
 	u32 max_vcpus;	    /* APIC ids are below this */
-	u16 hypercall_port; /* an OUT here is a hypercall */
+	u16 hypercall_port; /* a 32-bit IN from here is a hypercall */
 	bool trap_msrs;	    /* synthetic MSRs 0x40000000-0x400010FF exit to us */
 };
 

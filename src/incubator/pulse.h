@@ -24,7 +24,7 @@ struct pulse_thread {
 
 struct pulse_sample {
 	bool stopped; /* by a signal or a debugger, all of QEMU */
-	u32 cpus; /* entries of thread[] */
+	u32 cpus;     /* entries of thread[] */
 	struct pulse_thread thread[PULSE_MAX_CPUS];
 };
 

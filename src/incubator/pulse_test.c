@@ -15,7 +15,7 @@ struct scene {
 	const char *name;
 	u64 step, ran, waited;
 	bool stopped;
-	bool beats; /* CPU 1 beats; the others always do */
+	bool beats;	   /* CPU 1 beats; the others always do */
 	u64 hung_after_ms; /* 0: never */
 };
 

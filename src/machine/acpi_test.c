@@ -116,7 +116,7 @@ static void test_fixed_table(void **state)
 	assert_int_equal(fadt[8], 6);
 	assert_true(get32(fadt + 112) & BIT(20)); /* hardware reduced */
 	assert_true(get32(fadt + 112) & BIT(10)); /* reset register */
-	assert_int_equal(fadt[109] & 0x22, 0); /* no 8042; has CMOS */
+	assert_int_equal(fadt[109] & 0x22, 0);	  /* no 8042; has CMOS */
 	assert_int_equal(get64(fadt + 120), 0xCF9);
 	assert_int_equal(fadt[128], 6);
 	assert_int_equal(get64(fadt + 248), 0x600);

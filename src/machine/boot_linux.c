@@ -273,6 +273,7 @@ int boot_load(struct gmem *gm, const struct boot_config *cfg, struct boot_state 
 	ret = file_open(cfg->kernel, &f, err);
 	if (ret)
 		return ret;
+	f.into = cfg->backing;
 	ret = image_load(gm, &f, &image, err);
 	file_close(&f);
 	if (!ret)

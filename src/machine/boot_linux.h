@@ -29,12 +29,13 @@ struct boot_reserved {
 };
 
 struct boot_config {
-	const char *kernel; /* path */
+	const char *kernel;  /* path */
 	const char *cmdline; /* NULL is "" */
 	struct boot_initrd initrd;
 	u64 rsdp_gpa; /* 0: none */
 	const struct boot_reserved *reserved;
 	u32 reserved_count;
+	const struct gmem_backing *backing; /* of the RAM; NULL: unknown, loading is slower */
 };
 
 #define BOOT_VERSION_BYTES 96

@@ -4,11 +4,17 @@
 #define NESTOR_MACHINE_FILE_H
 
 #include "machine/error.h"
+#include "mem/gmem.h"
 
 struct file {
 	int fd;
 	u64 bytes;
 	const char *name; /* for messages; not copied */
+	/*
+	 * NULL, or the backing of memory that is read to: file_read() then writes
+	 * to its descriptor. Half the time of faulting its pages in one by one.
+	 */
+	const struct gmem_backing *into;
 };
 
 /* -errno with @err filled: absent, unreadable, not a regular file. */

@@ -32,7 +32,7 @@
 /* Within the builds that Linux's mshv driver knows. */
 #define HV_BUILD 0x6C61
 /* Linux builds processor sets for VP indices below this. */
-#define MAX_LPS	 1024
+#define MAX_LPS 1024
 
 /* What Microsoft's hypervisor set aside for VMBus in a nested root. */
 #define NESTED_VMBUS_VECTOR_FIRST 0x31
@@ -169,7 +169,8 @@ static bool on_allowed(void *ctx, u32 pin, u64 rte)
 	       root_interrupt_mapped(m->partition, device, (u32)rte, (u32)(rte >> 32));
 }
 
-static const struct ioapic_ops ioapic_ops = { .msi = on_msi, .route = on_route,
+static const struct ioapic_ops ioapic_ops = { .msi = on_msi,
+					      .route = on_route,
 					      .allowed = on_allowed };
 
 static void on_power_off(void *ctx)
@@ -245,7 +246,8 @@ static void on_com1_room(void *ctx)
 	console_input_room(m->console);
 }
 
-static const struct uart_ops uart_ops = { .output = on_com1_output, .irq = on_com1_irq,
+static const struct uart_ops uart_ops = { .output = on_com1_output,
+					  .irq = on_com1_irq,
 					  .input_room = on_com1_room };
 
 static u32 on_console_input(void *ctx, const u8 *data, u32 len)
@@ -268,7 +270,8 @@ static const struct console_ops console_ops = { on_console_input, on_console_qui
 
 static int create_devices(struct machine *m)
 {
-	const struct bus_range com1 = { LAYOUT_COM1_PORT, UART_PORTS, &uart_bus_ops, m->com1, "com1" };
+	const struct bus_range com1 = { LAYOUT_COM1_PORT, UART_PORTS, &uart_bus_ops, m->com1,
+					"com1" };
 	const struct bus_range rtc = { RTC_PORT, RTC_PORTS, &rtc_bus_ops, m->rtc, "rtc" };
 	const struct bus_range io = { LAYOUT_IOAPIC_GPA, IOAPIC_MMIO_SIZE, &ioapic_bus_ops,
 				      m->ioapic, "ioapic" };
@@ -288,8 +291,8 @@ static int create_platform(struct machine *m, const struct machine_config *cfg)
 	if ((ret = bus_create(&m->ports)) || (ret = bus_create(&m->mmio)) ||
 	    (ret = ioapic_create(&ioapic_ops, m, LAYOUT_IOAPIC_ID, &m->ioapic)) ||
 	    (ret = console_create(&console_ops, m, cfg->com1_stdio, &m->console)) ||
-	    (ret = uart_create(&uart_ops, m, &m->com1)) || (ret = rtc_create(NULL, NULL, &m->rtc)) ||
-	    (ret = pm_create(&pm_ops, m, &m->pm)) ||
+	    (ret = uart_create(&uart_ops, m, &m->com1)) ||
+	    (ret = rtc_create(NULL, NULL, &m->rtc)) || (ret = pm_create(&pm_ops, m, &m->pm)) ||
 	    (ret = pci_conf_create(&pm_reset_bus_ops, m->pm, &m->pci_conf)) ||
 	    (ret = exit_dev_create(&exit_ops, m, &m->exit_dev)))
 		return ret;
@@ -369,8 +372,7 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 		pc.hv_pages_gpa = hv_pages_gpa;
 		ret = create_hv_pages(m, &m->hv_pages[hv == &m->outer_hv], hv_pages_gpa, cfg->cpus);
 	}
-	return ret ? ret
-		   : partition_create(hv, &pc, &m->gmem, m->vm, &partition_ops, m, out);
+	return ret ? ret : partition_create(hv, &pc, &m->gmem, m->vm, &partition_ops, m, out);
 }
 
 static int create_vps(struct machine *m, const struct machine_config *cfg,
@@ -414,9 +416,12 @@ static int create_partitions(struct machine *m, const struct machine_config *cfg
 
 static int create_vmbus(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
-	const struct vmbus_devices_config dc = { .name = cfg->name ? cfg->name : "nestor", .vp_count = cfg->cpus,
-						 .nets = cfg->nets, .net_count = cfg->net_count,
-						 .disks = cfg->disks, .disk_count = cfg->disk_count,
+	const struct vmbus_devices_config dc = { .name = cfg->name ? cfg->name : "nestor",
+						 .vp_count = cfg->cpus,
+						 .nets = cfg->nets,
+						 .net_count = cfg->net_count,
+						 .disks = cfg->disks,
+						 .disk_count = cfg->disk_count,
 						 .vsock_path = cfg->vsock_path };
 	int ret;
 
@@ -435,8 +440,10 @@ static int create_vmbus(struct machine *m, const struct machine_config *cfg, str
 static int load(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
 	struct acpi_config acpi = { .vp_count = cfg->cpus, .vmbus = m->role->vmbus };
-	struct boot_config bc = { .kernel = cfg->kernel, .cmdline = cfg->cmdline,
-				  .initrd = cfg->initrd };
+	struct boot_config bc = { .kernel = cfg->kernel,
+				  .cmdline = cfg->cmdline,
+				  .initrd = cfg->initrd,
+				  .backing = &m->ram.backing };
 	const u64 hv_bytes = hv_pages_bytes(cfg->cpus);
 	const struct boot_reserved reserved[2] = { { LAYOUT_HV_GPA, hv_bytes },
 						   { LAYOUT_HV_OUTER_GPA, hv_bytes } };
@@ -661,7 +668,8 @@ void machine_report(struct machine *m, struct machine_report *out)
 
 static void add_route(struct machine_route *r, const struct vp *vp, u32 row)
 {
-	const struct row_count *own = r->hypercall ? &vp->hypercall_counts[row] : &vp->msr_counts[row];
+	const struct row_count *own =
+		r->hypercall ? &vp->hypercall_counts[row] : &vp->msr_counts[row];
 	const struct row_count *outer = NULL;
 
 	r->own += own->served;
@@ -741,11 +749,16 @@ void machine_destroy(struct machine *m)
 const char *machine_exit_name(enum engine_exit_kind kind)
 {
 	static const char *const names[ENGINE_EXIT_COUNT] = {
-		[ENGINE_EXIT_INTR] = "interrupted",  [ENGINE_EXIT_HYPERCALL] = "hypercall",
-		[ENGINE_EXIT_IO] = "port I/O",	     [ENGINE_EXIT_MMIO] = "memory-mapped I/O",
-		[ENGINE_EXIT_RDMSR] = "MSR read",    [ENGINE_EXIT_WRMSR] = "MSR write",
-		[ENGINE_EXIT_EOI] = "EOI",	     [ENGINE_EXIT_HALT] = "halt",
-		[ENGINE_EXIT_SHUTDOWN] = "triple fault", [ENGINE_EXIT_MEMORY] = "memory",
+		[ENGINE_EXIT_INTR] = "interrupted",
+		[ENGINE_EXIT_HYPERCALL] = "hypercall",
+		[ENGINE_EXIT_IO] = "port I/O",
+		[ENGINE_EXIT_MMIO] = "memory-mapped I/O",
+		[ENGINE_EXIT_RDMSR] = "MSR read",
+		[ENGINE_EXIT_WRMSR] = "MSR write",
+		[ENGINE_EXIT_EOI] = "EOI",
+		[ENGINE_EXIT_HALT] = "halt",
+		[ENGINE_EXIT_SHUTDOWN] = "triple fault",
+		[ENGINE_EXIT_MEMORY] = "memory",
 		[ENGINE_EXIT_ERROR] = "error",
 	};
 

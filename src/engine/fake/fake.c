@@ -245,7 +245,7 @@ static int vcpu_run(struct engine_vcpu *vcpu)
 	struct fake_vcpu *v = fake_vcpu(vcpu);
 
 	vcpu_complete(vcpu);
-	vcpu->regs_dirty = false;
+	vcpu->regs_dirty = vcpu->rax_only = false;
 	pthread_mutex_lock(&v->lock);
 	v->runs++;
 	pthread_cond_broadcast(&v->wake);

@@ -36,7 +36,8 @@ static void kick_handler_install(void)
 static int vcpu_setup(struct kvm_vcpu *v)
 {
 	struct kvm_enable_cap pv = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = { 1 } };
-	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET,
+	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL,
+				       .attr = KVM_VCPU_TSC_OFFSET,
 				       .addr = (u64)(uintptr_t)&v->vm->tsc_offset };
 	int ret;
 
@@ -126,7 +127,8 @@ struct engine_mode kvm_vcpu_mode(struct engine_vcpu *vcpu)
 {
 	const struct kvm_sregs *s = &kvm_vcpu_of(vcpu)->run->s.regs.sregs;
 
-	return (struct engine_mode){ .cpl = s->ss.dpl, .protected_mode = s->cr0 & 1,
+	return (struct engine_mode){ .cpl = s->ss.dpl,
+				     .protected_mode = s->cr0 & 1,
 				     .long_mode = (s->efer & BIT(10)) && s->cs.l };
 }
 
@@ -134,7 +136,8 @@ static void exit_io(struct kvm_vcpu *v, struct engine_exit *exit)
 {
 	struct kvm_run *run = v->run;
 
-	if (run->io.port == v->vm->hypercall_port && run->io.direction == KVM_EXIT_IO_OUT) {
+	if (run->io.port == v->vm->hypercall_port && run->io.direction == KVM_EXIT_IO_IN &&
+	    run->io.size == 4 && run->io.count == 1) {
 		exit->kind = ENGINE_EXIT_HYPERCALL;
 		return;
 	}
@@ -220,19 +223,40 @@ static void translate_exit(struct kvm_vcpu *v)
 	}
 }
 
+/* What the IN of a hypercall gives; KVM clears the upper half of RAX with it. */
+static void give_eax(struct kvm_vcpu *v)
+{
+	u32 eax = (u32)v->vcpu.regs->rax;
+
+	memcpy((u8 *)v->run + v->run->io.data_offset, &eax, sizeof(eax));
+}
+
+/*
+ * A result of 32 bits costs nothing that way: no registers are set, which would
+ * also make KVM look anew for interrupts to inject. Others are set when the IN is over.
+ */
+static int give_result(struct kvm_vcpu *v)
+{
+	if (v->vcpu.regs->rax >> 32)
+		return kvm_vcpu_complete(&v->vcpu);
+	give_eax(v);
+	if (v->vcpu.rax_only)
+		v->vcpu.regs_dirty = false;
+	return 0;
+}
+
 /* Hands the answers of the last exit and changed registers back to the kernel. */
 static void give_answers(struct kvm_vcpu *v)
 {
 	const struct engine_exit *exit = &v->vcpu.exit;
 
-	if (v->answer_due &&
-	    (exit->kind == ENGINE_EXIT_RDMSR || exit->kind == ENGINE_EXIT_WRMSR)) {
+	if (v->answer_due && (exit->kind == ENGINE_EXIT_RDMSR || exit->kind == ENGINE_EXIT_WRMSR)) {
 		v->run->msr.data = exit->msr.value;
 		v->run->msr.error = exit->msr.fault;
 	}
 	if (v->vcpu.regs_dirty)
 		v->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
-	v->vcpu.regs_dirty = false;
+	v->vcpu.regs_dirty = v->vcpu.rax_only = false;
 }
 
 int kvm_vcpu_run(struct engine_vcpu *vcpu)
@@ -244,6 +268,8 @@ int kvm_vcpu_run(struct engine_vcpu *vcpu)
 		v->thread = pthread_self();
 		__atomic_store_n(&v->has_thread, true, __ATOMIC_RELEASE);
 	}
+	if (v->answer_due && vcpu->exit.kind == ENGINE_EXIT_HYPERCALL && (err = give_result(v)) < 0)
+		return err;
 	give_answers(v);
 	if (ioctl(v->fd, KVM_RUN, NULL) == 0) {
 		translate_exit(v);
@@ -281,11 +307,15 @@ void kvm_vcpu_kick(struct engine_vcpu *vcpu)
 int kvm_vcpu_complete(struct engine_vcpu *vcpu)
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	bool hypercall = vcpu->exit.kind == ENGINE_EXIT_HYPERCALL;
+	u64 rax = vcpu->regs->rax;
 	u8 kicked;
 	int ret;
 
 	if (!v->answer_due)
 		return 0;
+	if (hypercall)
+		give_eax(v);
 	give_answers(v);
 	v->answer_due = false;
 	kicked = __atomic_exchange_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
@@ -293,5 +323,9 @@ int kvm_vcpu_complete(struct engine_vcpu *vcpu)
 	/* A kick that came in between must still be seen by the next run. */
 	if (!kicked)
 		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	if (hypercall) {
+		vcpu->regs->rax = rax;
+		vcpu->regs_dirty = true;
+	}
 	return ret < 0 && errno != EINTR ? -errno : 0;
 }
