@@ -303,7 +303,8 @@ USAGE = (
 def usage():
     for args in USAGE:
         r = nestor(*args)
-        check(" ".join(args), r.code == 2 and len((r.out + r.err).splitlines()) == 1, r)
+        check(" ".join(args), r.code == 2 and len((r.out + r.err).splitlines()) == 1 and
+              "there is no command" not in r.err, r)
 
 
 if __name__ == "__main__":
