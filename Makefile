@@ -9,7 +9,7 @@ FUZZ	?=
 
 ninja	= ninja -C $(BUILD) $(if $(filter 1,$(V)),-v,--quiet)
 
-.PHONY: all demo check check-unit fuzz bench install format clean help ready linux-6.1 \
+.PHONY: all demo check soak check-unit fuzz bench install format clean help ready linux-6.1 \
 	linux-6.12 linux-7.3
 .DEFAULT_GOAL := all
 
@@ -37,7 +37,12 @@ demo: ready
 	@BUILD="$(BUILD)" tools/demo
 
 check: ready
+	@tools/guest-image || echo "make: no Debian root, tests that need one are skipped" >&2
 	@tools/check $(BUILD) $(SUITES)
+
+soak: ready
+	@tools/guest-image
+	@tools/check $(BUILD) soak
 
 check-unit: all
 	@meson test -C $(BUILD) --no-rebuild --suite unit --print-errorlogs
@@ -68,6 +73,7 @@ help:
 	@echo 'make              build $(BUILD)/nestor'
 	@echo 'make demo         install what is needed, build, boot a guest and show it'
 	@echo 'make check        install what is needed, build, run every test'
+	@echo 'make soak         run the long tests (an hour and more)'
 	@echo 'make check-unit   build and run the tests that need no machine (seconds)'
 	@echo 'make fuzz         run the fuzz targets until interrupted (FUZZ_SECONDS=, FUZZ=target)'
 	@echo 'make bench        measure against QEMU on KVM'

@@ -76,7 +76,7 @@ static void sregs_long_mode(struct kvm_sregs *s)
 	s->cs = seg;
 	s->cr0 = 0x80000031; /* PG NE ET PE */
 	s->cr3 = PML4;
-	s->cr4 = 0x20; /* PAE */
+	s->cr4 = 0x20;	 /* PAE */
 	s->efer = 0x500; /* LME LMA */
 }
 
@@ -102,7 +102,8 @@ static int vcpu_create(int vm)
 
 static struct kvm_run *run_map(int kvm, int vcpu)
 {
-	size_t bytes = (size_t)must(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
+	size_t bytes =
+		(size_t)must(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
 	struct kvm_run *run = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 
 	if (run == MAP_FAILED)

@@ -5,7 +5,7 @@
 
 #include "dev/exit.h"
 #include "dev/ioapic.h"
-#include "dev/pci_conf.h"
+#include "dev/pci.h"
 #include "dev/pm.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
@@ -17,7 +17,7 @@ static struct ioapic *ioapic;
 static struct uart *uart;
 static struct rtc *rtc;
 static struct pm *pm;
-static struct pci_conf *pci_conf;
+static struct pci_host *pci_host;
 static struct exit_dev *exit_dev;
 
 static void on_output(void *ctx, const u8 *data, u32 len)
@@ -87,8 +87,9 @@ static void create(void)
 	r = apic;
 	r.dev = ioapic;
 	bus_add(mmio, &r);
-	if (pci_conf_create(&pm_reset_bus_ops, pm, &pci_conf) || pci_conf_attach(pci_conf, ports) ||
-	    pm_attach(pm, ports) || exit_dev_attach(exit_dev, ports))
+	if (pci_host_create(&(struct pci_host_config){ &pm_reset_bus_ops, pm }, &pci_host) ||
+	    pci_host_attach(pci_host, ports, NULL) || pm_attach(pm, ports) ||
+	    exit_dev_attach(exit_dev, ports))
 		abort();
 }
 

@@ -94,7 +94,7 @@ void cpu_init(u32 cpu)
 	__asm__ volatile("mov %0, %%cr4"
 			 :
 			 : "r"(cr | BIT64(9) | BIT64(10))); /* OSFXSR, OSXMMEXCPT */
-	wrmsr(0x1B, rdmsr(0x1B) | BIT64(11) | BIT64(10)); /* x2APIC */
+	wrmsr(0x1B, rdmsr(0x1B) | BIT64(11) | BIT64(10));   /* x2APIC */
 	wrmsr(X2APIC_SVR, 0x1FF);
 }
 

@@ -8,7 +8,8 @@
  *   /nestor/cmd       the command's arguments, each with a NUL
  *
  * Without a command it becomes the root's own init, or runs a shell. With
- * root=/dev/NAME on the kernel's command line all that happens on that disk.
+ * root=/dev/NAME, UUID=... or LABEL=... (of an ext2, 3 or 4) on the kernel's command
+ * line all that happens on that disk.
  */
 #include <asm/errno.h>
 #include <asm/ioctls.h>
@@ -31,22 +32,23 @@
 #define REBOOT_POWER_OFF 0x4321fedc
 #define REBOOT_RESTART	 0x01234567
 
-#define SIG(n)		 (1ul << ((n) - 1))
-#define SIG_KILL	 9
-#define SIG_USR1	 10
-#define SIG_USR2	 12
-#define SIG_TERM	 15
-#define SIG_CHLD	 17
-#define SIG_HUP		 1
-#define SIG_PWR		 30
-#define SIG_RT(n)	 (34 + (n))
-#define SIG_SETMASK	 2
-#define WAIT_NO_HANG	 1
+#define SIG(n)	     (1ul << ((n)-1))
+#define SIG_KILL     9
+#define SIG_USR1     10
+#define SIG_USR2     12
+#define SIG_TERM     15
+#define SIG_CHLD     17
+#define SIG_HUP	     1
+#define SIG_PWR	     30
+#define SIG_RT(n)    (34 + (n))
+#define SIG_SETMASK  2
+#define WAIT_NO_HANG 1
 
 /* How programs ask init to end the machine: busybox's and sysvinit's ways, then systemd's. */
-#define SIGS_POWER_OFF	 (SIG(SIG_USR1) | SIG(SIG_USR2) | SIG(SIG_PWR) | SIG(SIG_RT(3)) | SIG(SIG_RT(4)))
-#define SIGS_RESTART	 (SIG(SIG_TERM) | SIG(SIG_RT(5)))
-#define SIGS_OURS	 (SIGS_POWER_OFF | SIGS_RESTART | SIG(SIG_CHLD))
+#define SIGS_POWER_OFF                                                                             \
+	(SIG(SIG_USR1) | SIG(SIG_USR2) | SIG(SIG_PWR) | SIG(SIG_RT(3)) | SIG(SIG_RT(4)))
+#define SIGS_RESTART (SIG(SIG_TERM) | SIG(SIG_RT(5)))
+#define SIGS_OURS    (SIGS_POWER_OFF | SIGS_RESTART | SIG(SIG_CHLD))
 
 #define STATUS_NOT_EXECUTABLE 126
 #define STATUS_NOT_FOUND      127
@@ -300,25 +302,101 @@ static void __attribute__((noreturn)) no_root(const char *name, const char *why)
 	leave(STATUS_NOT_FOUND);
 }
 
-/* root=/dev/NAME: that file system becomes the root. */
+/* The part of an ext2, 3 or 4 superblock that names it. */
+#define EXT_SUPER	1024
+#define EXT_MAGIC	0x38
+#define EXT_UUID	0x68
+#define EXT_LABEL	0x78
+#define EXT_SUPER_BYTES 0x88
+
+static int hex(char c)
+{
+	return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
+}
+
+static int uuid_is(const unsigned char *uuid, const char *text)
+{
+	for (int i = 0; i < 16; i++, text += 2) {
+		while (*text == '-')
+			text++;
+		if (!text[0] || !text[1] || (hex(text[0]) << 4 | hex(text[1])) != uuid[i])
+			return 0;
+	}
+	return !*text;
+}
+
+static int label_is(const unsigned char *label, const char *text)
+{
+	int i = 0;
+
+	while (i < 16 && label[i] && label[i] == (unsigned char)text[i])
+		i++;
+	return (i == 16 || !label[i]) && !text[i];
+}
+
+static int disk_is(const char *path, const char *wanted)
+{
+	unsigned char super[EXT_SUPER_BYTES];
+	long fd = sys_open(path, O_RDONLY), n;
+
+	if (fd < 0)
+		return 0;
+	n = sys_pread((int)fd, super, sizeof(super), EXT_SUPER);
+	sys_close((int)fd);
+	if (n != sizeof(super) || super[EXT_MAGIC] != 0x53 || super[EXT_MAGIC + 1] != 0xEF)
+		return 0;
+	return starts_with(wanted, "UUID=") ? uuid_is(super + EXT_UUID, wanted + 5)
+					    : label_is(super + EXT_LABEL, wanted + 6);
+}
+
+/* Disks are found in any order, so their names may change; these do not. */
+static int disk_by_name(const char *wanted, char path[300])
+{
+	static char entries[8192];
+	long fd = sys_open("/sys/class/block", O_RDONLY | O_DIRECTORY), n;
+	int found = 0;
+
+	while (fd >= 0 && !found && (n = sys_getdents((int)fd, entries, sizeof(entries))) > 0) {
+		for (char *e = entries; e < entries + n && !found;
+		     e += *(unsigned short *)(e + 16)) { /* struct linux_dirent64 */
+			char *p = path;
+
+			for (const char *s = "/dev/"; *s; s++)
+				*p++ = *s;
+			for (const char *s = e + 19; *s; s++)
+				*p++ = *s;
+			*p = '\0';
+			found = e[19] != '.' && disk_is(path, wanted);
+		}
+	}
+	if (fd >= 0)
+		sys_close((int)fd);
+	return found;
+}
+
+/* root=: that file system becomes the root. */
 static void root_switch(void)
 {
 	static const char *const moved[] = { "/dev", "/proc", "/sys", "/run" };
 	const char *name = kernel_option("root"), *type = kernel_option("rootfstype"),
 		   *data = kernel_option("rootflags");
 	unsigned long flags = kernel_word("rw") ? 0 : MS_RDONLY;
-	char target[32];
+	char target[32], path[300];
+	int named;
 	long ret;
 
 	if (!name)
 		return;
-	if (!starts_with(name, "/dev/"))
-		no_root(name, ": only /dev/NAME is understood");
-	for (int ms = 0; sys_access(name, 0) < 0; ms += ROOT_LOOK_MS) {
+	named = starts_with(name, "UUID=") || starts_with(name, "LABEL=");
+	if (!named && !starts_with(name, "/dev/"))
+		no_root(name, ": only /dev/NAME, UUID= and LABEL= are understood");
+	for (int ms = 0; named ? !disk_by_name(name, path) : sys_access(name, 0) < 0;
+	     ms += ROOT_LOOK_MS) {
 		if (ms >= ROOT_WAIT_MS)
 			no_root(name, ": there is no such device");
 		sys_sleep_ms(ROOT_LOOK_MS);
 	}
+	name = named ? path : name;
 	sys_mkdir("/nestor/root", 0755);
 	data = data ? data : "";
 	ret = type ? sys_mount(name, "/nestor/root", type, flags, data)

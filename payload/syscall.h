@@ -35,6 +35,16 @@ static inline long sys_open(const char *name, int flags)
 	return SYS3(__NR_open, name, flags, 0);
 }
 
+static inline long sys_pread(int fd, void *buf, unsigned long len, long at)
+{
+	return syscall6(__NR_pread64, fd, (long)buf, (long)len, at, 0);
+}
+
+static inline long sys_getdents(int fd, void *buf, unsigned long len)
+{
+	return SYS3(__NR_getdents64, fd, buf, len);
+}
+
 static inline long sys_close(int fd)
 {
 	return SYS3(__NR_close, fd, 0, 0);

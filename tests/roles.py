@@ -92,6 +92,53 @@ for n in (1, 2, 8):
     nested_case("6.12", n)
 
 
+# What the root does with its disk; then with a message in the MSI-X table that it has not mapped.
+# The table is in the first function's second BAR, entry 1 the first request queue's.
+DEVICES = ("echo @disk; dd if=/dev/urandom of=/tmp/a bs=64k count=8 2>/dev/null; "
+           "dd if=/tmp/a of=/dev/vda bs=64k conv=fsync 2>/dev/null; echo 3 >/proc/sys/vm/drop_caches; "
+           "dd if=/dev/vda of=/tmp/b bs=64k count=8 2>/dev/null; cmp /tmp/a /tmp/b && echo same; ")
+REFUSED = ("count() { grep virtio0-req.0 /proc/interrupts | sed 's/.*: *\\([0-9]*\\).*/\\1/'; }; "
+           "D=$(devmem 0xc0004018 32); A=$(count); devmem 0xc0004018 32 254; "
+           "(taskset 1 dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null; "
+           "echo ended >/tmp/ended) & sleep 3; echo @refused; echo $(($(count) - A)) "
+           "$(devmem 0xc0004800 32) $(cat /tmp/ended 2>/dev/null); devmem 0xc0004018 32 $D; wait; "
+           "echo $(($(count) - A)) $(devmem 0xc0004800 32) $(cat /tmp/ended); echo @end; ")
+
+
+def root_devices_case(kernel, cpus):
+    @case(f"root-devices-{kernel}", timeout=300)
+    def run():
+        with scratch() as d:
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", d + "/a.qcow2", "64M"], check=True)
+            r = boot(kernel, "--role", "root", "--cpus", str(cpus), "--disk", d + "/a.qcow2",
+                     "--net", "user", "--append", "iomem=relaxed",
+                     sh=DEVICES + NET + "echo @irq; grep virtio /proc/interrupts; " + REFUSED)
+            check("the command ends with 0", r.code == 0, r)
+            check("what was written to the disk is read", "same" in r.section("disk"), r)
+            check("the image holds it", os.path.getsize(d + "/a.qcow2") > 512 * 1024)
+        check("the network card works", " 0% packet loss" in r.section("ping"), r)
+        for queue in ("virtio0-req.0", "virtio1-input.0", "virtio1-output.0"):
+            check(f"MSI-X interrupts of {queue} come, mapped by the hypervisor",
+                  re.search(rf"[1-9]\d* .*HV-PCI-MSI.* {queue}", r.section("irq")), r)
+        refused = r.section("refused").split()
+        check("an interrupt that is not mapped does not come and stays pending",
+              refused[:2] == ["0", "0x00000002"], r)
+        check("it comes when it is mapped again", refused[2:] == ["1", "0x00000000", "ended"], r)
+
+
+root_devices_case("6.12", 2)
+root_devices_case("6.1", 1)
+
+
+@case("root-disk-refused")
+def root_disk_refused():
+    with scratch() as d:
+        open(d + "/disk", "w").truncate(16 << 20)
+        r = boot("6.12", "--role", "root", "--disk", d + "/disk,format=qcow2", sh="true")
+        check("an image of another kind is refused in one line",
+              r.code == 2 and "not in qcow2 format" in r.err and r.err.count("\n") == 1, r)
+
+
 @case("nested-root-strict")
 def strict():
     """Linux 6.12 posts without bit 31: strictly answered, it has no VMBus."""

@@ -4,6 +4,7 @@
 import lzma, os, re, shutil, subprocess, sys
 
 import boots
+import control
 from boots import Run, case, check, nestor, scratch
 
 for name in list(boots.cases):    # those of boots.py itself, not to be run twice
@@ -26,7 +27,7 @@ def world(d, script, timeout=500):
     """A shell script where machines can be run: here, or in the incubator. The directory $S is
     gone afterwards and can do what a plain file system can: punch holes, O_DIRECT."""
     text = ("set -u; PATH=$PATH:/usr/sbin:/sbin; D=%s; N=%s\n"
-            "S=$(mktemp -d /dev/shm/nestor-test.XXXXXX); trap 'rm -rf $S' EXIT; cd $S\n" %
+            "S=$(mktemp -d /dev/shm/nestor-test.XXXXXX); trap 'rm -rf $S' EXIT; cd $S; export TMPDIR=$S\n" %
             (d, boots.NESTOR)) + script
     with open(d + "/world.sh", "w") as f:
         f.write(text)
@@ -147,15 +148,16 @@ for k in boots.KERNELS:
 
 ROOT = WAIT + """
 echo @mount; grep ' / ' /proc/mounts; echo @
+DATA=/dev/$(cd /sys/block; grep -lx 1048576 sd?/size | cut -d/ -f1)
 /etc/nestor-boot >/dev/null 2>&1; exec 2>&1
 echo @dhcp; dhclient eth0; ip -4 -o addr show eth0; echo @
 echo @offers; for v in /sys/bus/vmbus/devices/*; do cat $v/class_id; done; echo @
 hv_kvp_daemon; hv_vss_daemon; sleep 1; echo @daemons; pgrep -l hv_ | cut -d' ' -f2; echo @
 echo @up; timeout 60 iperf3 -c 10.0.2.2 -p $PORT -t $SECS -f m; echo @
 echo @down; timeout 60 iperf3 -c 10.0.2.2 -p $PORT -t $SECS -f m -R; echo @
-echo @fio; fio --name=v --filename=/dev/sdb --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite \
-    --bsrange=4k-64k --size=$SIZE --verify=crc32c --verify_backlog=256 --fsync=64 --trim_percentage=10 \
-    --trim_verify_zero=1 --trim_backlog=64 --output-format=terse --terse-version=3 && echo verified; echo @
+echo @fio; fio --name=v --filename=$DATA --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite \
+    --bsrange=4k-64k --size=$SIZE --verify=crc32c --verify_backlog=256 --fsync=64 --minimal >/tmp/fio &&
+    fio --name=t --filename=$DATA --direct=1 --ioengine=libaio --iodepth=16 --rw=randtrimwrite --bs=16k     --size=$SIZE --verify=crc32c --minimal >/tmp/fio && echo verified; cut -c1-200 /tmp/fio; echo @
 echo @errors; dmesg | grep -E 'BUG|Oops|WARNING:|hung|I/O error|EXT4-fs error'; echo @
 """
 
@@ -168,11 +170,11 @@ def root_run(kernel, image, seconds, size, timeout=400):
         r = world(d, f"""
 qemu-img create -q -f qcow2 -b {image} -F raw root.qcow2 || exit 1
 truncate -s 512M data.img
-iperf3 -s -p {port} >/dev/null 2>&1 & server=$!
+iperf3 -s -p {port} >server.log 2>&1 & server=$!
 $N run --kernel {kernel} --cpus 2 --memory 768M --disk root.qcow2,format=qcow2 --disk data.img --net user \
-    --timeout {timeout - 60} --append "root=/dev/sda rw" -- bash -c {sh}
+    --timeout {timeout - 60} --append "root=LABEL=nestor-root rw" -- bash -c {sh}
 echo; echo @status; echo $?; echo @
-kill $server
+kill $server; cat server.log; ip addr show lo
 """, timeout=timeout)
     check("the root file system is on the disk", re.search(r"^/dev/\S+ / ext4 rw", r.section("mount"), re.M), r)
     check("the network comes by DHCP", "inet 10.0.2.15/24" in r.section("dhcp"), r)
@@ -234,20 +236,27 @@ echo; echo @status; echo $?; echo @
 
 # --- drivers out and in again ---
 
+# Not hv_vmbus: with it Linux stops its synthetic timers and, when they are direct, puts no others in
+# their place (hv_stimer_global_cleanup), so that nothing that waits goes on.
 MODULES = WAIT + """
 exec 2>&1
-load() { insmod /m/$1.ko || echo "load $1: failed"; }
-unload() { n=0; while ! rmmod $1; do n=$((n + 1)); [ $n -lt 20 ] || { echo "unload $1: failed"; return; }; sleep 0.2; done; }
-all() { for m in $(cat /m/list); do load $m; done; }
-none() { for m in $(tac /m/list); do unload $m; done; }
-look() { wait_for /dev/sda; dd if=/dev/sda bs=64k count=16 iflag=direct 2>/dev/null | md5sum
-    ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ping -c 1 -W 5 10.0.2.2 | grep -c ' 0% packet loss'; }
-all; look
+load() { for m; do insmod /m/$m.ko || echo "load $m: failed"; done; }
+unload() {
+    for m; do
+        n=0
+        while ! rmmod $m 2>/tmp/why; do
+            n=$((n + 1)); [ $n -lt 50 ] || { echo "unload $m: failed: $(cat /tmp/why)"; break; }; sleep 0.2
+        done
+    done
+}
+look() {
+    wait_for /dev/sda; dd if=/dev/sda bs=64k count=16 iflag=direct 2>/dev/null | md5sum
+    ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ping -c 1 -W 5 10.0.2.2 | grep -c ' 0% packet loss'
+}
+look >/dev/null; unload sr_mod
 i=0; while [ $i -lt $ROUNDS ]; do
     echo "@round$i"
-    unload hv_netvsc; load hv_netvsc; unload hv_utils; load hv_utils; unload sd_mod; unload hv_storvsc; load hv_storvsc; load sd_mod
-    look
-    none; ls /sys/bus/vmbus 2>/dev/null; all; look
+    unload hv_netvsc hv_utils sd_mod hv_storvsc; load hv_netvsc hv_utils hv_storvsc sd_mod; look
     echo @; i=$((i + 1))
 done
 echo @errors; dmesg | grep -E 'BUG|Oops|WARNING:|hung'; echo @
@@ -255,43 +264,36 @@ echo @errors; dmesg | grep -E 'BUG|Oops|WARNING:|hung'; echo @
 
 
 def modules_tree(d, kernel):
-    """Loadable files of the drivers, in loading order, in a root of busybox."""
+    """A root of busybox with the drivers as files that insmod takes. Our init loads them, and what
+    they need, before; only they are taken out and put back."""
     src = kernel_dir(kernel) + "/modules/"
-    deps = dict(line.rstrip("\n").split(":", 1) for line in open(src + "modules.dep"))
-    order = []
-    for want in ("hv_vmbus", "hv_utils", "hv_netvsc", "hv_storvsc", "sd_mod"):
-        path = next((p for p in deps if os.path.basename(p).split(".")[0] == want), None)
-        for p in [*reversed(deps[path].split()), path] if path else ():
-            if p not in order:
-                order.append(p)
     for sub in ("bin", "m", "etc", "root", "tmp", "dev", "proc", "sys"):
         os.makedirs(f"{d}/{sub}")
     shutil.copy("/bin/busybox", d + "/bin/busybox")
     for applet in output("/bin/busybox", "--list").split():
         if applet not in ("busybox", "init"):
             os.symlink("busybox", f"{d}/bin/{applet}")
-    names = []
-    for p in order:
-        name = os.path.basename(p).split(".")[0]
-        data = open(src + p, "rb").read()
-        open(f"{d}/m/{name}.ko", "wb").write(lzma.decompress(data) if p.endswith(".xz") else data)
-        names.append(name)
-    open(d + "/m/list", "w").write("\n".join(names) + "\n")
+    for line in open(src + "modules.dep"):
+        path = line.split(":")[0]
+        name = os.path.basename(path).split(".")[0]
+        if name in ("hv_utils", "hv_netvsc", "hv_storvsc", "sd_mod"):
+            data = open(src + path, "rb").read()
+            with open(f"{d}/m/{name}.ko", "wb") as f:
+                f.write(lzma.decompress(data) if path.endswith(".xz") else data)
 
 
 def modules_run(kernel, rounds, timeout):
     with scratch() as d:
         modules_tree(d + "/root", kernel)
         open(d + "/disk", "wb").write(os.urandom(4 << 20))
-        # --initrd would bring no modules of ours; a root of its own has /nestor added, loaded first.
         r = nestor("run", "--kernel", kernel, "--cpus", "2", "--rootfs", d + "/root", "--disk", d + "/disk",
                    "--net", "user", "--timeout", str(timeout - 60), "--", "sh", "-c",
                    f"ROUNDS={rounds}\n" + MODULES, timeout=timeout)
         import hashlib
         want = hashlib.md5(open(d + "/disk", "rb").read(1 << 20)).hexdigest()
-    bad = [i for i in range(rounds) if r.section(f"round{i}").count(want) != 2 or
-           len(re.findall(r"^1$", r.section(f"round{i}"), re.M)) != 2]
-    check(f"disk and network work after each reload of a driver, and of all with the bus ({rounds} rounds)",
+    bad = [i for i in range(rounds) if r.section(f"round{i}").count(want) != 1 or
+           len(re.findall(r"^1$", r.section(f"round{i}"), re.M)) != 1]
+    check(f"disk and network work after a reload of each driver ({rounds} rounds)",
           not bad, r)
     check("each driver unloads and loads", "failed" not in r.out, r)
     check("nothing went wrong in the kernel", not r.section("errors").strip() and r.code == 0, r)
@@ -320,7 +322,7 @@ def power_cut():
     with scratch() as d:
         sh = guest(d, "cut.sh", CUT)
         r = world(d, f"""
-truncate -s 32M disk.img
+truncate -s 32M disk.img; : >out
 $N run --kernel 6.12 --disk disk.img --timeout 240 -- sh -c {sh} >out 2>err & pid=$!
 n=0; while [ $(grep -c '^flushed' out) -lt 20 ] && [ $n -lt 2000 ]; do sleep 0.1; n=$((n + 1)); done
 kill -9 $pid; wait $pid
@@ -333,6 +335,48 @@ cp disk.img $D/disk.img
         check(f"the guest flushed ({len(told)} times)", len(told) >= 20, r)
         lost = [i for i, s in told if hashlib.md5(disk[int(i) << 16:(int(i) + 1) << 16]).hexdigest() != s]
         check("all it had flushed is on the host after kill -9", told and not lost, lost)
+
+
+# --- devices that come and go ---
+
+def hotplug_run(rounds):
+    with scratch() as d, control.Instance("--kernel", "6.12", "--cpus", "2", "--", "sh", "-c",
+                                          HOTPLUG) as i:
+        check("the guest is up", i.says(r"^devices", 240), i)
+        with open(d + "/disk", "wb") as f:
+            f.truncate(4 << 20)
+        missed = []
+        for n in range(rounds):
+            at = len(i.lines)
+            for what, args, name in (("disk", ("disk", d + "/disk"), "disk0:0"), ("net", ("net", "user"), "net0")):
+                r = nestor("device", "add", i.name, *args)
+                if r.code or not i.says("^devices.* sda" if what == "disk" else "^devices.* eth0", 60, at):
+                    missed.append((n, "add", what, r.err))
+            # Half of the time it is still being probed; else the guest has shown it.
+            at = len(i.lines)
+            for name in ("disk0:0", "net0"):
+                if nestor("device", "remove", i.name, name).code:
+                    missed.append((n, "remove", name))
+            if not i.says(r"^devices\s*$", 60, at):
+                missed.append((n, "gone", i.lines[-1:]))
+            if len(missed) > 5:
+                break
+        check(f"a disk and a network card come and go {rounds} times", not missed, f"{missed}\n{i}")
+        check("the guest lives on, without a complaint", i.p.poll() is None and
+              not any(re.search("BUG|Oops|WARNING:|hung", l) for l in i.lines), i)
+        nestor("stop", i.name, "--force")
+
+
+HOTPLUG = """
+last=none; while :; do
+    now="devices $(cd /sys/class/net; ls | grep -v lo | tr '\\n' ' ')$(cd /sys/block; ls -d sd* 2>/dev/null)"
+    [ "$now" = "$last" ] || { echo "$now"; dmesg -c | grep -E 'BUG|Oops|WARNING:|hung'; }
+    last=$now; sleep 0.1
+done
+"""
+
+case("vmbus-hotplug-long", suite="soak", timeout=7200)(lambda: hotplug_run(200))
+case("vmbus-hotplug", suite="soak", timeout=900)(lambda: hotplug_run(10))
 
 
 if __name__ == "__main__":

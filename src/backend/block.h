@@ -129,6 +129,8 @@ struct block_spec {
  */
 int block_spec_parse(const char *text, struct block_spec *spec, char *error, size_t error_bytes);
 void block_spec_fini(struct block_spec *spec);
+/* Its format as QEMU names it; NULL: it names no file but an NBD address. */
+const char *block_spec_format(const struct block_spec *spec);
 
 /*
  * Opens it. 0; negative errno with a sentence in @error: -EAGAIN if somebody

@@ -215,6 +215,20 @@ static bool is_address(const char *path)
 	return false;
 }
 
+static const struct format_row *row_of(const struct block_spec *spec)
+{
+	/* Several contents may mean one format; the row with its name is wanted. */
+	if (spec->format == BLOCK_FORMAT_AUTO)
+		return by_format(by_content(spec->path)->format);
+	return spec->format == BLOCK_FORMAT_BY_NAME ? by_suffix(spec->path)
+						    : by_format(spec->format);
+}
+
+const char *block_spec_format(const struct block_spec *spec)
+{
+	return is_address(spec->path) ? NULL : row_of(spec)->name;
+}
+
 int block_open(const struct block_spec *spec, struct block_device **out, char *error,
 	       size_t error_bytes)
 {
@@ -227,12 +241,7 @@ int block_open(const struct block_spec *spec, struct block_device **out, char *e
 				    spec->path);
 		return block_nbd_open(spec, NULL, out, error, error_bytes);
 	}
-	if (spec->format == BLOCK_FORMAT_AUTO)
-		row = by_content(spec->path);
-	else if (spec->format == BLOCK_FORMAT_BY_NAME)
-		row = by_suffix(spec->path);
-	else
-		row = by_format(spec->format);
+	row = row_of(spec);
 	if (row->format != BLOCK_FORMAT_RAW)
 		return block_nbd_open(spec, row->name, out, error, error_bytes);
 	row = by_content(spec->path);

@@ -26,9 +26,9 @@ struct loop {
 	pthread_mutex_t lock; /* work, sleeping */
 	struct list work;
 	bool sleeping;
-	bool stop; /* atomic */
+	bool stop;	    /* atomic */
 	const void *runner; /* atomic; identity of the thread inside the loop */
-	bool has_thread; /* atomic */
+	bool has_thread;    /* atomic */
 	pthread_t thread;
 	char name[16];
 };
@@ -195,7 +195,7 @@ void loop_timer_at(struct loop *l, struct loop_timer *t, u64 deadline_ns,
 	t->fn = fn;
 	t->loop = l;
 	t->deadline_ns = deadline_ns;
-	list_for_each (pos, &l->timers)
+	list_for_each(pos, &l->timers)
 		if (list_entry(pos, struct loop_timer, node)->deadline_ns > deadline_ns)
 			break;
 	list_add_tail(pos, &t->node);

@@ -111,8 +111,9 @@ static void write_json(struct trace *t, const struct trace_buffer *b, const stru
 	const char *label = event_label(r);
 	u64 ns = r->ns - t->start_ns;
 
-	fprintf(t->file, "%s{\"name\":\"%s%s%s\",\"cat\":\"%s\",\"ph\":\"%s\",\"pid\":1,\"tid\":%u,"
-			 "\"ts\":%llu.%03llu",
+	fprintf(t->file,
+		"%s{\"name\":\"%s%s%s\",\"cat\":\"%s\",\"ph\":\"%s\",\"pid\":1,\"tid\":%u,"
+		"\"ts\":%llu.%03llu",
 		t->first ? "" : ",\n", r->event->name, label ? " " : "", label ? label : "",
 		r->event->category, phases[r->event->phase], b->tid,
 		(unsigned long long)(ns / 1000), (unsigned long long)(ns % 1000));

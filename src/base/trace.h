@@ -42,7 +42,8 @@ int trace_stop(void);
 /* Names the calling thread's track, "L1 vp0"; without it the track is "thread N". Copied. */
 void trace_name_thread(const char *track);
 
-extern bool trace_on; /* read without ordering: it changes before threads start and after they end */
+extern bool
+	trace_on; /* read without ordering: it changes before threads start and after they end */
 
 void trace_emit_slow(const struct trace_event *ev, const u64 args[TRACE_ARGS]);
 

@@ -19,19 +19,19 @@ typedef int32_t s32;
 typedef int64_t s64;
 __extension__ typedef unsigned __int128 u128;
 
-#define ARRAY_SIZE(a)  (sizeof(a) / sizeof((a)[0]))
-#define BIT(n)	       (1u << (n))
-#define BIT64(n)       (1ull << (n))
-#define MASK64(hi, lo) ((~0ull >> (63 - (hi))) & (~0ull << (lo)))
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-#define PAGE_SHIFT     12
-#define PAGE_BYTES     4096u
-#define KIB	       (1ull << 10)
-#define MIB	       (1ull << 20)
-#define GIB	       (1ull << 30)
+#define ARRAY_SIZE(a)			(sizeof(a) / sizeof((a)[0]))
+#define BIT(n)				(1u << (n))
+#define BIT64(n)			(1ull << (n))
+#define MASK64(hi, lo)			((~0ull >> (63 - (hi))) & (~0ull << (lo)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define PAGE_SHIFT			12
+#define PAGE_BYTES			4096u
+#define KIB				(1ull << 10)
+#define MIB				(1ull << 20)
+#define GIB				(1ull << 30)
 
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
+#define likely(x)	      __builtin_expect(!!(x), 1)
+#define unlikely(x)	      __builtin_expect(!!(x), 0)
 #define PRINTF_FMT(fmt, args) __attribute__((format(printf, fmt, args)))
 
 static inline u64 min_u64(u64 a, u64 b)

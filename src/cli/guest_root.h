@@ -9,7 +9,7 @@ struct guest_root_config {
 	const char *rootfs, *initrd; /* paths or NULL */
 	char **command;		     /* or NULL */
 	const char *modules_dir;     /* lib/modules/<release>; NULL or "" if unknown */
-	const char *const *modules;  /* names to load before the command; NULL-terminated, or NULL */
+	const char *const *modules; /* names to load before the command; NULL-terminated, or NULL */
 };
 
 /*

@@ -66,7 +66,8 @@ int kernel_cache_find(const char *prefix, struct cached_kernel *out, struct erro
 		closedir(d);
 	if (found)
 		return 0;
-	return error_set(err, -ENOENT, "no kernel %s%sin %s; get the stock ones with: tools/kernels fetch",
+	return error_set(err, -ENOENT,
+			 "no kernel %s%sin %s; get the stock ones with: tools/kernels fetch",
 			 prefix, *prefix ? " " : "", dir);
 }
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "cli/doctor.h"
 #include "cli/incubator_cmd.h"
+#include "cli/instance_cmds.h"
 #include "cli/options.h"
 
 static int run_doctor(const struct command *cmd, int argc, char **argv)
@@ -27,7 +28,8 @@ static const struct option_row help_options[] = {
 };
 
 const struct command commands[] = {
-	{ "run", "[options] [-- CMD ARG...]", "Boot a Linux kernel as a partition of the Microsoft hypervisor.",
+	{ "run", "[options] [-- CMD ARG...]",
+	  "Boot a Linux kernel as a partition of the Microsoft hypervisor.",
 	  "The guest's first serial port is the terminal: Ctrl-a x ends the machine.\n"
 	  "With -- CMD the guest runs that command and its exit status becomes ours.\n"
 	  "On a host without usable KVM the whole command runs inside the incubator.\n",
@@ -36,6 +38,39 @@ const struct command commands[] = {
 	  run_doctor },
 	{ "incubator", "[--cpus N] [--memory SIZE] [--prepare] -- CMD ARG...",
 	  "Run a command in the emulated machine that has KVM.", NULL, NULL, run_incubator },
+	{ "ps", "[--json]", "List the running instances.", NULL, ps_options, cmd_ps },
+	{ "stop", "NAME [--force] [--timeout TIME]", "Power an instance off and wait for its end.",
+	  "The guest is asked by the shutdown service of its VMBus, then by the power button.\n"
+	  "Exit status 124: it did not end in time.\n",
+	  stop_options, cmd_stop },
+	{ "stat", "NAME [--watch]", "Show what an instance has done so far.",
+	  "Hypercalls and registers by who served them, exits, deposits, quirks, VMBus channels.\n",
+	  stat_options, cmd_stat },
+	{ "device", "list NAME | add NAME net|disk|cdrom SPEC | remove NAME DEVICE",
+	  "List, add and remove VMBus devices of a running instance.",
+	  "SPEC is what 'nestor run' takes after --net, --disk and --cdrom. What was added gets a\n"
+	  "name: net0, disk0:1 (controller and number), cdrom0:2.\n",
+	  device_options, cmd_device },
+	{ "link", "NAME N up|down", "Plug or pull the cable of network card N.", NULL, link_options,
+	  cmd_link },
+	{ "kvp",
+	  "list NAME [POOL] | get NAME [POOL] KEY | set NAME [POOL] KEY VALUE | "
+	  "delete NAME [POOL] KEY",
+	  "Exchange key-value pairs with a guest.",
+	  "POOL is external (what the host tells; default for set and delete), guest, auto (what\n"
+	  "the guest tells about itself) or auto-external; list and get look into all. The guest\n"
+	  "runs hv_kvp_daemon.\n",
+	  kvp_options, cmd_kvp },
+	{ "freeze", "NAME [--timeout TIME] -- CMD ARG...",
+	  "Run a host command while the file systems of a guest are frozen.",
+	  "They are thawed again in every case: after the command, when the time is over, when\n"
+	  "this program is killed. The exit status is the command's; 125 if the guest could not\n"
+	  "be frozen, or was thawed too early. The guest runs hv_vss_daemon.\n",
+	  freeze_options, cmd_freeze },
+	{ "copy", "NAME FILE DEST", "Copy a file into a guest.",
+	  "DEST is an absolute path in the guest; ending in /, a directory. The guest runs\n"
+	  "hv_fcopy_uio_daemon or hv_fcopy_daemon.\n",
+	  copy_options, cmd_copy },
 	{ "trace", "summary FILE", "Count the events of a trace made by 'nestor run --trace FILE'.",
 	  NULL, NULL, cmd_trace },
 	{ "help", "[COMMAND | --man | --bash-completion | --tables]", "Explain a command.", NULL,

@@ -6,18 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char exit_status_text[] =
-	"0    the guest powered off, or its command succeeded\n"
-	"1-99 the status of the guest's command\n"
-	"2    wrong usage: an option, a file, a kernel, too little memory\n"
-	"100  the guest reset itself\n"
-	"101  the guest panicked\n"
-	"102  the guest triple-faulted\n"
-	"103  the guest did what cannot be answered\n"
-	"122  the incubator hung: run it again\n"
-	"124  --timeout ran out\n"
-	"125  Nestor or the host failed\n"
-	"128+N ended by signal N\n";
+const char exit_status_text[] = "0    the guest powered off, or its command succeeded\n"
+				"1-99 the status of the guest's command\n"
+				"2    wrong usage: an option, a file, a kernel, too little memory\n"
+				"100  the guest reset itself\n"
+				"101  the guest panicked\n"
+				"102  the guest triple-faulted\n"
+				"103  the guest did what cannot be answered\n"
+				"122  the incubator hung: run it again\n"
+				"124  --timeout ran out\n"
+				"125  Nestor or the host failed\n"
+				"128+N ended by signal N\n";
 
 static const struct option_row *find(const struct command *cmd, const char *name, size_t len)
 {
@@ -105,7 +104,8 @@ void command_help(FILE *out, const struct command *cmd)
 		return;
 	fputs("\nOptions:\n", out);
 	for (const struct option_row *o = cmd->options; o->name; o++) {
-		int n = fprintf(out, "  --%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+		int n = fprintf(out, "  --%s%s%s", o->name, o->arg ? " " : "",
+				o->arg ? o->arg : "");
 
 		fprintf(out, "%*s%s\n", n < 28 ? 28 - n : 1, "", o->help);
 	}

@@ -21,9 +21,9 @@ struct option_row {
 /* What a command is, for the table in main.c. */
 struct command {
 	const char *name;
-	const char *usage;   /* behind the name: "[options] [-- CMD ARG...]" */
-	const char *summary; /* one line */
-	const char *text;    /* paragraphs for help and the man page; may be NULL */
+	const char *usage;		  /* behind the name: "[options] [-- CMD ARG...]" */
+	const char *summary;		  /* one line */
+	const char *text;		  /* paragraphs for help and the man page; may be NULL */
 	const struct option_row *options; /* ended by a row without name; may be NULL */
 	int (*run)(const struct command *cmd, int argc, char **argv);
 };

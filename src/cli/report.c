@@ -69,7 +69,8 @@ static void print_crash(FILE *out, const struct crash_report *c)
 
 	fputs("nestor: the guest reported a panic", out);
 	print_reason(out, text, n);
-	fprintf(out, "\nnestor: its crash registers: P0 0x%llx P1 0x%llx P2 0x%llx P3 0x%llx P4 0x%llx\n",
+	fprintf(out,
+		"\nnestor: its crash registers: P0 0x%llx P1 0x%llx P2 0x%llx P3 0x%llx P4 0x%llx\n",
 		(unsigned long long)c->parameter[0], (unsigned long long)c->parameter[1],
 		(unsigned long long)c->parameter[2], (unsigned long long)c->parameter[3],
 		(unsigned long long)c->parameter[4]);
@@ -143,7 +144,8 @@ void routes_print(FILE *out, const json_t *routes, bool nested)
 	const json_t *row;
 	size_t i;
 
-	json_array_foreach(routes, i, row) {
+	json_array_foreach(routes, i, row)
+	{
 		json_int_t own = count(row, "L1"), forwarded = count(row, "forwarded");
 
 		kind = json_string_value(json_object_get(row, "kind"));

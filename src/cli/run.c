@@ -24,22 +24,22 @@
 #include "machine/layout.h"
 #include "machine/vmbus_devices.h"
 
-#define CPUS_MAX	 64
-#define GRACE_NS	 10000000000ull
-#define INCUBATOR_EXTRA	 (384 * MIB)
-#define DEFAULT_MEMORY	 (512 * MIB)
-#define NAME_VARIABLE	 "NESTOR_INSTANCE" /* of a run without --name, to the inside */
+#define CPUS_MAX	64
+#define GRACE_NS	10000000000ull
+#define INCUBATOR_EXTRA (384 * MIB)
+#define DEFAULT_MEMORY	(512 * MIB)
+#define NAME_VARIABLE	"NESTOR_INSTANCE" /* of a run without --name, to the inside */
 
 struct run_config {
 	struct machine_config machine;
 	char name[CONTROL_NAME_MAX + 1]; /* of the instance */
-	const char *kernel; /* path, version, or NULL */
+	const char *kernel;		 /* path, version, or NULL */
 	const char *initrd, *append, *rootfs, *trace;
 	struct net_spec nets[VMBUS_NETS_MAX];
 	struct disk_config disks[VMBUS_DISKS_MAX];
 	u64 timeout_ns;
 	bool json;
-	bool bare; /* the kernel is a program of its own: no root, no command line of ours */
+	bool bare;	/* the kernel is a program of its own: no root, no command line of ours */
 	char **command; /* of the guest; NULL: none */
 };
 
@@ -107,7 +107,8 @@ static int set_donated(void *cfg, const char *value, struct error *err)
 	bool ignore = !strcmp(value, "ignore");
 
 	((struct run_config *)cfg)->machine.donated_ignore = ignore;
-	return ignore || !strcmp(value, "fault") ? 0 : error_set(err, -EINVAL, "not fault or ignore");
+	return ignore || !strcmp(value, "fault") ? 0
+						 : error_set(err, -EINVAL, "not fault or ignore");
 }
 
 static int set_quirks(void *cfg, const char *value, struct error *err)
@@ -120,7 +121,8 @@ static int set_quirks(void *cfg, const char *value, struct error *err)
 		return 0;
 	return quirks_parse(value, &rc->machine.quirks, &bad)
 		       ? 0
-		       : error_set(err, -EINVAL, "there is no quirk '%s'; see 'nestor help run'", bad);
+		       : error_set(err, -EINVAL, "there is no quirk '%s'; see 'nestor help run'",
+				   bad);
 }
 
 static int add_disk(struct run_config *rc, const char *value, bool cdrom, struct error *err)
@@ -176,7 +178,8 @@ static int set_nested_vector(void *cfg, const char *value, struct error *err)
 	bool reserved = !strcmp(value, "0x31-0x34");
 
 	((struct run_config *)cfg)->machine.nested_vectors_reserved = reserved;
-	return reserved || !strcmp(value, "any") ? 0 : error_set(err, -EINVAL, "not any or 0x31-0x34");
+	return reserved || !strcmp(value, "any") ? 0
+						 : error_set(err, -EINVAL, "not any or 0x31-0x34");
 }
 
 static int set_json(void *cfg, const char *value, struct error *err)
@@ -192,30 +195,40 @@ static int set_bare(void *cfg, const char *value, struct error *err)
 }
 
 const struct option_row run_options[] = {
-	{ "name", "NAME", "what 'nestor ps' and the others call it (default nestor-PID)", set_name },
-	{ "role", "ROLE", "partition role: guest, root, nested-root or l1vh (default guest)", set_role },
-	{ "kernel", "FILE|VERSION", "bzImage or vmlinux, or a cached version such as 6.1 (default: newest cached)",
+	{ "name", "NAME", "what 'nestor ps' and the others call it (default nestor-PID)",
+	  set_name },
+	{ "role", "ROLE", "partition role: guest, root, nested-root or l1vh (default guest)",
+	  set_role },
+	{ "kernel", "FILE|VERSION",
+	  "bzImage or vmlinux, or a cached version such as 6.1 (default: newest cached)",
 	  set_kernel },
 	{ "initrd", "FILE", "initial RAM disk", set_initrd },
 	{ "rootfs", "DIR", "pack this directory as the guest's root", set_rootfs },
-	{ "append", "TEXT", "add to the kernel's command line; root=/dev/sda there makes a disk the root", set_append },
+	{ "append", "TEXT",
+	  "add to the kernel's command line; root=/dev/sda or root=LABEL= there makes a disk the root",
+	  set_append },
 	{ "cpus", "N", "virtual processors, 1 to 64 (default 1)", set_cpus },
 	{ "memory", "SIZE", "RAM, for example 512M or 4G (default 512M)", set_memory },
-	{ "disk", "FILE", "a SCSI disk; FILE[,ro][,format=raw|qcow2|vhdx|vmdk][,serial=][,controller=][,lun=]",
+	{ "disk", "FILE",
+	  "a SCSI disk (a virtio disk of a root); FILE[,ro][,format=raw|qcow2|vhdx|vmdk][,serial=][,controller=][,lun=]",
 	  set_disk },
 	{ "cdrom", "FILE", "a DVD drive with this image in it", set_cdrom },
-	{ "net", "SPEC", "a network card: user[,hostfwd=tcp::PORT-:PORT], passt=SOCKET, tap=NAME; [,mac=]",
+	{ "net", "SPEC",
+	  "a network card: user[,hostfwd=tcp::PORT-:PORT], passt=SOCKET, tap=NAME; [,mac=]",
 	  set_net },
 	{ "vsock", "PATH", "hv_sock: a Unix socket at PATH reaches ports of the guest", set_vsock },
 	{ "timeout", "TIME", "end the machine after this time (30, 2m)", set_timeout },
-	{ "quirks", "auto|none|LIST", "forgive what released kernels do wrong (default auto: as the kernel needs)",
+	{ "quirks", "auto|none|LIST",
+	  "forgive what released kernels do wrong (default auto: as the kernel needs)",
 	  set_quirks },
-	{ "nested-vmbus-vector", "any|0x31-0x34", "vectors L0 takes on a SINT of a nested root (default any)",
-	  set_nested_vector },
-	{ "donated-pages", "fault|ignore", "what happens when a root touches memory it deposited (default fault)",
-	  set_donated },
-	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text", set_trace },
-	{ "bare", NULL, "the kernel is a bare program: give it no root and no command line", set_bare },
+	{ "nested-vmbus-vector", "any|0x31-0x34",
+	  "vectors L0 takes on a SINT of a nested root (default any)", set_nested_vector },
+	{ "donated-pages", "fault|ignore",
+	  "what happens when a root touches memory it deposited (default fault)", set_donated },
+	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text",
+	  set_trace },
+	{ "bare", NULL, "the kernel is a bare program: give it no root and no command line",
+	  set_bare },
 	{ "json", NULL, "print the summary as JSON", set_json },
 	{ 0 },
 };
@@ -270,7 +283,8 @@ static void *watch_thread(void *arg)
 		} else {
 			asked = sig;
 			grace = now_ns() + GRACE_NS;
-			log_at(LOG_ERROR, "asked the guest to power off; once more to end it at once");
+			log_at(LOG_ERROR,
+			       "asked the guest to power off; once more to end it at once");
 			machine_ask_power_off(w->machine);
 		}
 	}
@@ -304,8 +318,8 @@ static int choose_kernel(const struct run_config *rc, struct cached_kernel *k, s
 	if (!rc->kernel)
 		return kernel_cache_find("", k, err);
 	/* A version, unless a file of that name exists. */
-	if (!strchr(rc->kernel, '/') && access(rc->kernel, F_OK) < 0 &&
-	    rc->kernel[0] >= '0' && rc->kernel[0] <= '9')
+	if (!strchr(rc->kernel, '/') && access(rc->kernel, F_OK) < 0 && rc->kernel[0] >= '0' &&
+	    rc->kernel[0] <= '9')
 		return kernel_cache_find(rc->kernel, k, err);
 	kernel_cache_lookup(rc->kernel, k);
 	return 0;
@@ -314,11 +328,14 @@ static int choose_kernel(const struct run_config *rc, struct cached_kernel *k, s
 static int make_cmdline(const struct run_config *rc, bool own_init, char *out, size_t size,
 			struct error *err)
 {
-	/* There is a host bridge and no more: no quirks of chipsets to scan for. */
-	int n = snprintf(out, size, "console=ttyS0 quiet pci=noearly%s%s%s", own_init ? " " ROOTFS_INIT_CMDLINE : "",
-			 rc->append ? " " : "", rc->append ? rc->append : "");
+	/* On VMBus there is a host bridge and no more: no quirks of chipsets to scan for. */
+	const char *pci = role_profiles[rc->machine.role].vmbus ? " pci=noearly" : "";
+	int n = snprintf(out, size, "console=ttyS0 quiet%s%s%s%s", pci,
+			 own_init ? " " ROOTFS_INIT_CMDLINE : "", rc->append ? " " : "",
+			 rc->append ? rc->append : "");
 
-	return (size_t)n < size ? 0 : error_set(err, -E2BIG, "the kernel's command line is too long");
+	return (size_t)n < size ? 0
+				: error_set(err, -E2BIG, "the kernel's command line is too long");
 }
 
 static int run_machine(struct run_config *rc, struct watch *w, struct error *err)
@@ -361,15 +378,17 @@ close:
 	return status;
 }
 
-/* What makes the VMBus devices work where the kernel has them as modules, and disks useful. */
+/* What makes the devices work where the kernel has their drivers as modules, and disks useful. */
 static void choose_modules(const struct run_config *rc, const char *modules[static 16])
 {
-	static const char *const always[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc",
-					      "-sd_mod",  "-sr_mod" };
+	static const char *const vmbus[] = { "hv_vmbus", "hv_utils", "hv_storvsc", "hv_netvsc",
+					     "-sd_mod",	 "-sr_mod",  NULL };
+	static const char *const pci[] = { "hv_vmbus", "-virtio_pci", "-virtio_blk", "-virtio_net",
+					   NULL };
 	u32 n = 0;
 
-	for (u32 i = 0; i < ARRAY_SIZE(always); i++)
-		modules[n++] = always[i];
+	for (const char *const *m = role_profiles[rc->machine.role].vmbus ? vmbus : pci; *m; m++)
+		modules[n++] = *m;
 	if (rc->machine.disk_count) {
 		modules[n++] = "-ext4";
 		modules[n++] = "-isofs";
@@ -381,9 +400,10 @@ static void choose_modules(const struct run_config *rc, const char *modules[stat
 
 static int run_here(struct run_config *rc, struct watch *w)
 {
-	/* What makes the VMBus devices work where the kernel has them as modules. */
 	const char *modules[16];
-	struct guest_root_config gc = { .modules = modules, .rootfs = rc->rootfs, .initrd = rc->initrd,
+	struct guest_root_config gc = { .modules = modules,
+					.rootfs = rc->rootfs,
+					.initrd = rc->initrd,
 					.command = rc->command };
 	struct cached_kernel kernel;
 	struct rootfs *root = NULL;
@@ -458,7 +478,8 @@ static int claim_name(struct run_config *rc)
 		snprintf(rc->name, sizeof(rc->name), "nestor-%d", (int)getpid());
 	fd = control_name_claim(rc->name);
 	if (fd == -EADDRINUSE)
-		fprintf(stderr, "nestor run: an instance '%s' is running already; see 'nestor ps'\n",
+		fprintf(stderr,
+			"nestor run: an instance '%s' is running already; see 'nestor ps'\n",
 			rc->name);
 	else if (fd < 0)
 		fprintf(stderr, "nestor run: the name '%s' cannot be had: %s\n", rc->name,
@@ -468,8 +489,10 @@ static int claim_name(struct run_config *rc)
 
 int cmd_run(const struct command *cmd, int argc, char **argv)
 {
-	struct run_config rc = { .machine = { .role = ROLE_GUEST, .cpus = 1,
-					      .memory_bytes = DEFAULT_MEMORY, .quirks_auto = true,
+	struct run_config rc = { .machine = { .role = ROLE_GUEST,
+					      .cpus = 1,
+					      .memory_bytes = DEFAULT_MEMORY,
+					      .quirks_auto = true,
 					      .began_ns = now_ns() } };
 	struct cached_kernel kernel;
 	struct kvm_probe probe;
@@ -481,7 +504,8 @@ int cmd_run(const struct command *cmd, int argc, char **argv)
 	if (ret)
 		return ret > 0 ? EXIT_OK : EXIT_USAGE;
 	if (rest < argc && !dashes) {
-		fprintf(stderr, "nestor run: '%s' is no option; a command for the guest goes after --\n",
+		fprintf(stderr,
+			"nestor run: '%s' is no option; a command for the guest goes after --\n",
 			argv[rest]);
 		return EXIT_USAGE;
 	}

@@ -58,7 +58,8 @@ static int add_text(struct summary *s, char *line)
 		return 0;
 	arg = strtok_r(NULL, " \n", &save);
 	eq = arg ? strchr(arg, '=') : NULL;
-	snprintf(name, sizeof(name), "%s%s%s", event, eq && strcmp(event, "synic.message") ? " " : "",
+	snprintf(name, sizeof(name), "%s%s%s", event,
+		 eq && strcmp(event, "synic.message") ? " " : "",
 		 eq && strcmp(event, "synic.message") ? eq + 1 : "");
 	return add(s, name);
 }

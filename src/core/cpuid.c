@@ -9,7 +9,9 @@
 
 static void leaf_vendor(const struct partition *p, struct engine_cpuid *out)
 {
-	static const char vendor[12] = { 'M', 'i', 'c', 'r', 'o', 's', 'o', 'f', 't', ' ', 'H', 'v' };
+	static const char vendor[12] = {
+		'M', 'i', 'c', 'r', 'o', 's', 'o', 'f', 't', ' ', 'H', 'v'
+	};
 
 	out->eax = HV_CPUID_MAX;
 	memcpy(&out->ebx, vendor, 4);
@@ -61,7 +63,8 @@ static const struct cpuid_desc hv_leaves[] = {
 	{ HV_CPUID_NESTED_OPTIMIZATIONS, "nested virtualization features", NULL },
 	{ HV_CPUID_NESTED_OPTIMIZATIONS + 1, "reserved", NULL },
 	{ HV_CPUID_ISOLATION, "isolation", NULL },
-	/* The virtualization stack's: Linux 7 reads the properties without looking at any maximum. */
+	/* The virtualization stack's: Linux 7 reads the properties without looking at any maximum.
+	 */
 	{ HV_CPUID_STACK_VENDOR, "virtualization stack: vendor", NULL },
 	{ HV_CPUID_STACK_INTERFACE, "virtualization stack: interface", NULL },
 	{ HV_CPUID_STACK_PROPERTIES, "virtualization stack: properties", NULL },

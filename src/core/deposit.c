@@ -63,7 +63,8 @@ enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial)
 	pthread_mutex_lock(&d->lock);
 	if (!grow_locked(d))
 		status = HV_STATUS_NO_RESOURCES;
-	else if (gpn >> (64 - PAGE_SHIFT) || holds_locked(d, gpn) || gmem_donate(d->gmem, gpn << PAGE_SHIFT, serial) < 0)
+	else if (gpn >> (64 - PAGE_SHIFT) || holds_locked(d, gpn) ||
+		 gmem_donate(d->gmem, gpn << PAGE_SHIFT, serial) < 0)
 		status = HV_STATUS_INVALID_PARAMETER;
 	else
 		d->page[d->count++] = (struct deposit_page){ .gpn = gpn, .serial = serial };
@@ -180,11 +181,17 @@ static enum hv_status call_withdraw(struct hypercall *hc)
 }
 
 const struct hypercall_desc deposit_hypercalls[] = {
-	{ .code = HVCALL_DEPOSIT_MEMORY, .name = "HvCallDepositMemory",
-	  .privilege = HV_PRIV_ACCESS_MEMORY_POOL, .in_size = sizeof(struct hv_input_deposit),
-	  .rep_in = sizeof(u64), .handler = call_deposit },
-	{ .code = HVCALL_WITHDRAW_MEMORY, .name = "HvCallWithdrawMemory",
-	  .privilege = HV_PRIV_ACCESS_MEMORY_POOL, .in_size = sizeof(struct hv_input_withdraw),
-	  .rep_out = sizeof(u64), .handler = call_withdraw },
+	{ .code = HVCALL_DEPOSIT_MEMORY,
+	  .name = "HvCallDepositMemory",
+	  .privilege = HV_PRIV_ACCESS_MEMORY_POOL,
+	  .in_size = sizeof(struct hv_input_deposit),
+	  .rep_in = sizeof(u64),
+	  .handler = call_deposit },
+	{ .code = HVCALL_WITHDRAW_MEMORY,
+	  .name = "HvCallWithdrawMemory",
+	  .privilege = HV_PRIV_ACCESS_MEMORY_POOL,
+	  .in_size = sizeof(struct hv_input_withdraw),
+	  .rep_out = sizeof(u64),
+	  .handler = call_withdraw },
 	{ 0 },
 };

@@ -25,7 +25,7 @@ struct deposit_page {
 };
 
 struct deposit {
-	struct gmem *gmem; /* the depositor's memory */
+	struct gmem *gmem;    /* the depositor's memory */
 	pthread_mutex_t lock; /* guards everything below */
 	struct deposit_page *page;
 	u32 count, capacity, in_use;

@@ -87,6 +87,12 @@ static bool entry_make(const struct hv_input_map_device_interrupt *in, const str
 	}
 }
 
+static void tell(struct partition *p, u64 device_id)
+{
+	if (p->ops->interrupts_changed)
+		p->ops->interrupts_changed(p->ctx, device_id);
+}
+
 static enum hv_status call_map(struct hypercall *hc)
 {
 	const struct hv_input_map_device_interrupt *in =
@@ -95,6 +101,7 @@ static enum hv_status call_map(struct hypercall *hc)
 	struct root_state *r = &hc->vp->partition->root;
 	enum hv_status status = HV_STATUS_SUCCESS;
 	struct vp *target;
+	bool added = false;
 
 	if (!hypercall_is_self(hc, in->partition_id))
 		return HV_STATUS_INVALID_PARTITION_ID;
@@ -109,15 +116,19 @@ static enum hv_status call_map(struct hypercall *hc)
 	if (!entry_make(in, target, out))
 		return HV_STATUS_INVALID_PARAMETER;
 	pthread_mutex_lock(&r->lock);
-	/* The same mapping again, as Linux does at each unmask of a vPCI interrupt, is one entry. */
+	/* The same mapping again, as Linux does at each unmask of a vPCI interrupt, is one entry.
+	 */
 	if (!find_locked(r, in->device_id, out->low, out->high)) {
 		if (r->interrupt_count == DEVICE_INTERRUPTS_MAX)
 			status = HV_STATUS_NO_RESOURCES;
 		else
 			r->interrupt[r->interrupt_count++] =
 				(struct device_interrupt){ in->device_id, *out };
+		added = status == HV_STATUS_SUCCESS;
 	}
 	pthread_mutex_unlock(&r->lock);
+	if (added)
+		tell(hc->vp->partition, in->device_id);
 	return status;
 }
 
@@ -135,16 +146,23 @@ static enum hv_status call_unmap(struct hypercall *hc)
 	if (d)
 		*d = r->interrupt[--r->interrupt_count];
 	pthread_mutex_unlock(&r->lock);
+	if (d)
+		tell(hc->vp->partition, in->device_id);
 	return d ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_PARAMETER;
 }
 
 const struct hypercall_desc device_irq_hypercalls[] = {
-	{ .code = HVCALL_MAP_DEVICE_INTERRUPT, .name = "HvCallMapDeviceInterrupt",
+	{ .code = HVCALL_MAP_DEVICE_INTERRUPT,
+	  .name = "HvCallMapDeviceInterrupt",
 	  .privilege = HV_PRIV_CPU_MANAGEMENT,
-	  .in_size = sizeof(struct hv_input_map_device_interrupt), .var_header = true,
-	  .out_size = sizeof(struct hv_interrupt_entry), .handler = call_map },
-	{ .code = HVCALL_UNMAP_DEVICE_INTERRUPT, .name = "HvCallUnmapDeviceInterrupt",
+	  .in_size = sizeof(struct hv_input_map_device_interrupt),
+	  .var_header = true,
+	  .out_size = sizeof(struct hv_interrupt_entry),
+	  .handler = call_map },
+	{ .code = HVCALL_UNMAP_DEVICE_INTERRUPT,
+	  .name = "HvCallUnmapDeviceInterrupt",
 	  .privilege = HV_PRIV_CPU_MANAGEMENT,
-	  .in_size = sizeof(struct hv_input_unmap_device_interrupt), .handler = call_unmap },
+	  .in_size = sizeof(struct hv_input_unmap_device_interrupt),
+	  .handler = call_unmap },
 	{ 0 },
 };

@@ -65,7 +65,8 @@ static bool operand_donated(struct vp *vp, const ZydisDecodedInstruction *insn,
 		return false;
 	gva += segment_base(sregs, op->mem.segment);
 	/* What is pushed lies below the stack pointer of before. */
-	if (op->mem.base == ZYDIS_REGISTER_RSP && op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN &&
+	if (op->mem.base == ZYDIS_REGISTER_RSP &&
+	    op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN &&
 	    (op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 		gva -= op->size / 8;
 	last = gva + (op->size ? op->size / 8 - 1 : 0);
@@ -87,8 +88,8 @@ bool donated_find(struct vp *vp, u64 *gpa, u32 *serial)
 		return true;
 	n = fetch(vp, rip, bytes);
 	if (vp->vcpu->ops->vcpu_get_sregs(vp->vcpu, &sregs) < 0 ||
-	    ZYAN_FAILED(ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64,
-					 ZYDIS_STACK_WIDTH_64)) ||
+	    ZYAN_FAILED(
+		    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)) ||
 	    ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, bytes, n, &insn, op)))
 		return false;
 	context(vp->vcpu->regs, &regs);

@@ -13,19 +13,19 @@
 
 /* The hypercall page reads from this port; no device has it. */
 #define HYPERCALL_PORT		 0x7C
-#define HYPERCALL_FAST_BYTES	 16 /* RDX, R8 */
+#define HYPERCALL_FAST_BYTES	 16  /* RDX, R8 */
 #define HYPERCALL_XMM_FAST_BYTES 112 /* and XMM0-5 */
 
 /* One call in flight. */
 struct hypercall {
 	struct vp *vp; /* of the hypervisor that serves the call */
 	u64 control;
-	u32 in_bytes; /* header, variable header and list together */
+	u32 in_bytes;  /* header, variable header and list together */
 	u32 var_bytes; /* variable part of the header */
 	u32 rep_count;
-	u32 rep; /* element to work on next; the handler advances it */
+	u32 rep;	     /* element to work on next; the handler advances it */
 	enum vp_fault fault; /* set by the dispatcher: raised instead of returning a status */
-	bool forwarded; /* set by a handler that passed the call on to L0 */
+	bool forwarded;	     /* set by a handler that passed the call on to L0 */
 	u8 *in, *out; /* private copies, a page each; out is zeroed as far as it is written */
 };
 
@@ -33,10 +33,10 @@ struct hypercall_desc {
 	u16 code;
 	const char *name;
 	u16 in_size, out_size; /* fixed headers */
-	u16 rep_in, rep_out; /* bytes per list element; a row with either is a rep call */
-	bool rep; /* a rep call without list data of its own */
-	bool var_header; /* the header may be longer than in_size */
-	u64 privilege; /* HV_PRIV_* needed, all of them */
+	u16 rep_in, rep_out;   /* bytes per list element; a row with either is a rep call */
+	bool rep;	       /* a rep call without list data of its own */
+	bool var_header;       /* the header may be longer than in_size */
+	u64 privilege;	       /* HV_PRIV_* needed, all of them */
 	/*
 	 * A simple call returns its status. A rep call works from hc->rep to
 	 * hc->rep_count and returns the status of the element it stopped at.

@@ -192,7 +192,7 @@ static u64 bad_gpa(u32 i, u32 bytes)
 		IN_GPA + 4,
 		IN_GPA + 1,
 		bytes > 8 ? IN_GPA + PAGE_BYTES - (bytes - 1) / 8 * 8 : IN_GPA + 2, /* crosses */
-		TEST_RAM_BYTES, /* past RAM */
+		TEST_RAM_BYTES,							    /* past RAM */
 		TEST_HOLE_GPA,
 		BIT64(TEST_PHYSICAL_BITS),
 		~7ull,

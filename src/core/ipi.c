@@ -65,12 +65,18 @@ static enum hv_status call_long_spin_wait(struct hypercall *hc)
 }
 
 const struct hypercall_desc ipi_hypercalls[] = {
-	{ .code = HVCALL_NOTIFY_LONG_SPIN_WAIT, .name = "HvCallNotifyLongSpinWait",
-	  .in_size = sizeof(struct hv_input_long_spin_wait), .handler = call_long_spin_wait },
-	{ .code = HVCALL_SEND_IPI, .name = "HvCallSendSyntheticClusterIpi",
-	  .in_size = sizeof(struct hv_input_send_ipi), .handler = call_send_ipi },
-	{ .code = HVCALL_SEND_IPI_EX, .name = "HvCallSendSyntheticClusterIpiEx",
-	  .in_size = sizeof(struct hv_input_send_ipi_ex), .var_header = true,
+	{ .code = HVCALL_NOTIFY_LONG_SPIN_WAIT,
+	  .name = "HvCallNotifyLongSpinWait",
+	  .in_size = sizeof(struct hv_input_long_spin_wait),
+	  .handler = call_long_spin_wait },
+	{ .code = HVCALL_SEND_IPI,
+	  .name = "HvCallSendSyntheticClusterIpi",
+	  .in_size = sizeof(struct hv_input_send_ipi),
+	  .handler = call_send_ipi },
+	{ .code = HVCALL_SEND_IPI_EX,
+	  .name = "HvCallSendSyntheticClusterIpiEx",
+	  .in_size = sizeof(struct hv_input_send_ipi_ex),
+	  .var_header = true,
 	  .handler = call_send_ipi_ex },
 	{ 0 },
 };

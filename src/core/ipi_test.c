@@ -136,7 +136,7 @@ static void test_the_variable_header_must_be_as_long_as_the_mask(void **state)
 		{ ~0ull, 3, HV_STATUS_INVALID_HYPERCALL_INPUT },
 		{ 0, 1, HV_STATUS_INVALID_HYPERCALL_INPUT },
 		{ 1, 0x1F0, HV_STATUS_INVALID_HYPERCALL_INPUT }, /* fits the page, not the mask */
-		{ 1, 0x3FF, HV_STATUS_INVALID_ALIGNMENT }, /* does not fit the page */
+		{ 1, 0x3FF, HV_STATUS_INVALID_ALIGNMENT },	 /* does not fit the page */
 	};
 
 	for (u32 i = 0; i < ARRAY_SIZE(rows); i++) {

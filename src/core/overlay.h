@@ -22,8 +22,8 @@ struct overlay {
 	/* Where the bytes live now: the guest's page while visible, else @own. Other threads
 	 * read this under the owner's lock. */
 	u8 *page;
-	u8 *own;    /* page-aligned private page; the contents while not visible */
-	u8 *hidden; /* what the visible overlay hides; NULL over a hole */
+	u8 *own;	  /* page-aligned private page; the contents while not visible */
+	u8 *hidden;	  /* what the visible overlay hides; NULL over a hole */
 	struct list link; /* of the partition, in the order of enabling */
 };
 

@@ -21,8 +21,9 @@ static const u8 hypercall_code[] = { 0xF3, 0x0F, 0x1E, 0xFA, 0xE5, HYPERCALL_POR
 void hypervisor_init(struct hypervisor *hv, const char *name, struct refclock *clock,
 		     struct timer_service *timers)
 {
-	*hv = (struct hypervisor){ .name = name, .clock = clock, .timers = timers,
-				   .next_partition_id = 1 };
+	*hv = (struct hypervisor){
+		.name = name, .clock = clock, .timers = timers, .next_partition_id = 1
+	};
 }
 
 u64 partition_hv_page_gpa(const struct partition *p, u32 index, enum hv_page page)
@@ -52,8 +53,13 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 
 	if (!p)
 		return -ENOMEM;
-	*p = (struct partition){ .hv = hv, .id = hv->next_partition_id++, .config = *cfg,
-				 .gmem = gmem, .vm = vm, .ops = ops, .ctx = ctx };
+	*p = (struct partition){ .hv = hv,
+				 .id = hv->next_partition_id++,
+				 .config = *cfg,
+				 .gmem = gmem,
+				 .vm = vm,
+				 .ops = ops,
+				 .ctx = ctx };
 	list_init(&p->overlays);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_mutex_init(&p->overlay_lock, NULL);
@@ -179,7 +185,8 @@ static enum vp_fault hypercall_write(struct vp *vp, u32 i, u64 value)
 	ret = page_set(p, &p->hypercall_page, value);
 	if (ret)
 		goto unlock;
-	p->hypercall_msr = value & (HV_MSR_PAGE_GPN_MASK | HV_MSR_PAGE_ENABLE | HV_HYPERCALL_LOCKED);
+	p->hypercall_msr =
+		value & (HV_MSR_PAGE_GPN_MASK | HV_MSR_PAGE_ENABLE | HV_HYPERCALL_LOCKED);
 	__atomic_store_n(&p->hypercall_enabled, value & HV_MSR_PAGE_ENABLE, __ATOMIC_RELEASE);
 unlock:
 	pthread_mutex_unlock(&p->lock);
@@ -195,7 +202,8 @@ static enum vp_fault reset_read(struct vp *vp, u32 i, u64 *value)
 static enum vp_fault reset_write(struct vp *vp, u32 i, u64 value)
 {
 	if (value & 1)
-		partition_stop(vp->partition, STOP_RESET, 0, "reset by the hypervisor's RESET register");
+		partition_stop(vp->partition, STOP_RESET, 0,
+			       "reset by the hypervisor's RESET register");
 	return VP_OK;
 }
 
@@ -358,8 +366,10 @@ static enum hv_status call_get_partition_id(struct hypercall *hc)
 }
 
 const struct hypercall_desc partition_hypercalls[] = {
-	{ .code = HVCALL_GET_PARTITION_ID, .name = "HvCallGetPartitionId",
-	  .privilege = HV_PRIV_ACCESS_PARTITION_ID, .out_size = sizeof(u64),
+	{ .code = HVCALL_GET_PARTITION_ID,
+	  .name = "HvCallGetPartitionId",
+	  .privilege = HV_PRIV_ACCESS_PARTITION_ID,
+	  .out_size = sizeof(u64),
 	  .handler = call_get_partition_id },
 	{ 0 },
 };

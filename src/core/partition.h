@@ -24,8 +24,8 @@
 #include "hvdef/msr.h"
 #include "mem/gmem.h"
 
-#define PARTITION_VPS_MAX	 1024
-#define CONNECTION_HASH		 256
+#define PARTITION_VPS_MAX 1024
+#define CONNECTION_HASH	  256
 
 struct connection;
 struct vp;
@@ -44,13 +44,13 @@ void hypervisor_init(struct hypervisor *hv, const char *name, struct refclock *c
 enum stop_reason {
 	STOP_NONE,
 	STOP_POWER_OFF,
-	STOP_RESET,	   /* the guest asked for a reset */
-	STOP_PANIC,	   /* the guest reported a crash */
+	STOP_RESET, /* the guest asked for a reset */
+	STOP_PANIC, /* the guest reported a crash */
 	STOP_TRIPLE_FAULT,
-	STOP_GUEST_ERROR,  /* the guest did what cannot be answered */
-	STOP_EXIT,	   /* the guest's command ended; stop_code is its status */
+	STOP_GUEST_ERROR, /* the guest did what cannot be answered */
+	STOP_EXIT,	  /* the guest's command ended; stop_code is its status */
 	STOP_TIMEOUT,
-	STOP_KILLED,	   /* by the operator */
+	STOP_KILLED, /* by the operator */
 	STOP_HOST_ERROR,
 };
 
@@ -72,6 +72,8 @@ struct partition_ops {
 	void (*crash)(void *ctx, struct vp *vp, const struct crash_report *report);
 	/* The partition has a stop reason now: make its VP threads end. */
 	void (*stopped)(void *ctx, struct partition *p);
+	/* May be NULL. What root_interrupt_mapped() says of this device has changed. */
+	void (*interrupts_changed)(void *ctx, u64 device_id);
 };
 
 struct partition_config {
@@ -79,9 +81,9 @@ struct partition_config {
 	u32 features_edx; /* HV_FEATURE_* */
 	u32 hints;	  /* HV_HINT_* */
 	u32 max_vps, max_lps;
-	u32 build;	   /* version shown */
-	u8 physical_bits;  /* of the guest physical address space */
-	u32 quirks;	   /* bits of enum quirk_id */
+	u32 build;		  /* version shown */
+	u8 physical_bits;	  /* of the guest physical address space */
+	u32 quirks;		  /* bits of enum quirk_id */
 	u8 sint_first, sint_last; /* vectors a SINT may have; 0: any (from 16) */
 	/*
 	 * Not 0: pages the hypervisor chooses (root roles) start here, one page for
@@ -107,7 +109,7 @@ struct partition {
 	struct vp **vps; /* by VP index; filled before any VP runs */
 	u32 vp_count;
 
-	pthread_mutex_t lock;	/* guards: the registers below, crash, stop */
+	pthread_mutex_t lock; /* guards: the registers below, crash, stop */
 	u64 guest_os_id;
 	u64 hypercall_msr;
 	u64 tsc_msr;

@@ -32,7 +32,7 @@ void connections_destroy(struct partition *p);
 
 /* Host to guest messages: buffers of one port, bound to whatever VP and SINT each names. */
 struct message_source {
-	u32 sender; /* shown to the guest as the port id */
+	u32 sender;	      /* shown to the guest as the port id */
 	pthread_mutex_t lock; /* guards free_count and in_use */
 	u32 free_count;
 	/* A buffer became free after none was; no lock of ours but the SynIC's is held: post work

@@ -12,7 +12,8 @@ int refclock_init(struct refclock *rc, struct engine_vm *vm)
 
 	if (hz <= REF_HZ)
 		return -EINVAL;
-	*rc = (struct refclock){ .vm = vm, .tsc_hz = hz,
+	*rc = (struct refclock){ .vm = vm,
+				 .tsc_hz = hz,
 				 .scale = (u64)(((u128)REF_HZ << 64) / hz) };
 	return 0;
 }

@@ -25,7 +25,7 @@ struct stats_page {
 
 struct root_state {
 	pthread_mutex_t lock; /* guards everything below */
-	u64 lps[16]; /* bitmap of the logical processors that exist */
+	u64 lps[16];	      /* bitmap of the logical processors that exist */
 	bool all_started;
 	struct device_interrupt interrupt[DEVICE_INTERRUPTS_MAX];
 	u32 interrupt_count;

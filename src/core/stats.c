@@ -27,7 +27,8 @@ static enum hv_status check(const struct hypercall *hc, const struct hv_input_ma
 	const struct partition *p = hc->vp->partition;
 
 	if (in->identity.area != 0)
-		return HV_STATUS_INVALID_PARAMETER; /* what a root's parent would count does not exist */
+		return HV_STATUS_INVALID_PARAMETER; /* what a root's parent would count does not
+						       exist */
 	switch (in->type) {
 	case HV_STATS_HYPERVISOR:
 		return HV_STATUS_SUCCESS;
@@ -119,12 +120,16 @@ static enum hv_status call_unmap_stats(struct hypercall *hc)
 }
 
 const struct hypercall_desc stats_hypercalls[] = {
-	{ .code = HVCALL_MAP_STATS_PAGE, .name = "HvCallMapStatsPage",
+	{ .code = HVCALL_MAP_STATS_PAGE,
+	  .name = "HvCallMapStatsPage",
 	  .privilege = HV_PRIV_ACCESS_STATS_PAGES,
-	  .in_size = sizeof(struct hv_input_map_stats_page), .out_size = sizeof(u64),
+	  .in_size = sizeof(struct hv_input_map_stats_page),
+	  .out_size = sizeof(u64),
 	  .handler = call_map_stats },
-	{ .code = HVCALL_UNMAP_STATS_PAGE, .name = "HvCallUnmapStatsPage",
+	{ .code = HVCALL_UNMAP_STATS_PAGE,
+	  .name = "HvCallUnmapStatsPage",
 	  .privilege = HV_PRIV_ACCESS_STATS_PAGES,
-	  .in_size = sizeof(struct hv_input_map_stats_page), .handler = call_unmap_stats },
+	  .in_size = sizeof(struct hv_input_map_stats_page),
+	  .handler = call_unmap_stats },
 	{ 0 },
 };

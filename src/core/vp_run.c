@@ -53,11 +53,12 @@ static void exit_memory(struct vp *vp, struct engine_exit *exit)
 	u32 serial;
 
 	if (donated_find(vp, &gpa, &serial)) {
-		partition_stop(vp->partition, STOP_GUEST_ERROR, 0,
-			       "VP %u touched memory it had given away: page 0x%llx of DEPOSIT call %u, "
-			       "RIP 0x%llx",
-			       vp->index, (unsigned long long)(gpa & ~0xFFFull), serial,
-			       (unsigned long long)vp->vcpu->regs->rip);
+		partition_stop(
+			vp->partition, STOP_GUEST_ERROR, 0,
+			"VP %u touched memory it had given away: page 0x%llx of DEPOSIT call %u, "
+			"RIP 0x%llx",
+			vp->index, (unsigned long long)(gpa & ~0xFFFull), serial,
+			(unsigned long long)vp->vcpu->regs->rip);
 		return;
 	}
 	partition_stop(vp->partition, STOP_GUEST_ERROR, 0,
@@ -67,8 +68,9 @@ static void exit_memory(struct vp *vp, struct engine_exit *exit)
 
 static void exit_error(struct vp *vp, struct engine_exit *exit)
 {
-	partition_stop(vp->partition, STOP_GUEST_ERROR, 0, "VP %u cannot go on: %s (0x%llx, RIP 0x%llx)",
-		       vp->index, exit->error.what, (unsigned long long)exit->error.code,
+	partition_stop(vp->partition, STOP_GUEST_ERROR, 0,
+		       "VP %u cannot go on: %s (0x%llx, RIP 0x%llx)", vp->index, exit->error.what,
+		       (unsigned long long)exit->error.code,
 		       (unsigned long long)vp->vcpu->regs->rip);
 }
 
@@ -149,8 +151,9 @@ static void *vp_thread(void *arg)
 	while (partition_stop_reason(p) == STOP_NONE) {
 		ret = engine_vcpu_run(vp->vcpu);
 		if (ret < 0) {
-			partition_stop(p, STOP_HOST_ERROR, 0, "VP %u: the host refused to run it (errno %d)",
-				       vp->index, -ret);
+			partition_stop(p, STOP_HOST_ERROR, 0,
+				       "VP %u: the host refused to run it (errno %d)", vp->index,
+				       -ret);
 			break;
 		}
 		vp_handle_exit(vp);

@@ -22,8 +22,8 @@ struct unclaimed_row {
 };
 
 struct bus {
-	struct bus_map *map; /* atomic */
-	struct bus_map *old; /* retired, freed with the bus: a reader may still walk them */
+	struct bus_map *map;  /* atomic */
+	struct bus_map *old;  /* retired, freed with the bus: a reader may still walk them */
 	pthread_mutex_t lock; /* serializes writers of map and old */
 	u64 unclaimed_total;
 	struct unclaimed_row unclaimed[UNCLAIMED_ROWS];

@@ -15,7 +15,7 @@
 #define EXIT_PORTS	5
 
 enum exit_event {
-	EXIT_EVENT_INIT = 1, /* the first program of user space runs */
+	EXIT_EVENT_INIT = 1,	/* the first program of user space runs */
 	EXIT_EVENT_COMMAND = 2, /* the command is about to start */
 };
 

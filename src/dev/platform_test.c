@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "dev/exit.h"
-#include "dev/pci_conf.h"
+#include "dev/pci.h"
 #include "dev/pm.h"
 #include "dev/rtc.h"
 
@@ -53,7 +53,7 @@ static const struct exit_ops exit_ops = { on_exit_status, on_event };
 
 static void test_pm(void **state)
 {
-	struct pci_conf *pc;
+	struct pci_host *pc;
 	struct bus *bus;
 	struct pm *pm;
 
@@ -61,8 +61,9 @@ static void test_pm(void **state)
 	assert_int_equal(bus_create(&bus), 0);
 	assert_int_equal(pm_create(&pm_ops, NULL, &pm), 0);
 	assert_int_equal(pm_attach(pm, bus), 0);
-	assert_int_equal(pci_conf_create(&pm_reset_bus_ops, pm, &pc), 0);
-	assert_int_equal(pci_conf_attach(pc, bus), 0);
+	assert_int_equal(pci_host_create(&(struct pci_host_config){ &pm_reset_bus_ops, pm }, &pc),
+			 0);
+	assert_int_equal(pci_host_attach(pc, bus, NULL), 0);
 
 	bus_write(bus, 0x601, 1, 0x80); /* WAK_STS */
 	bus_write(bus, 0x600, 1, 5 << 2);
@@ -90,7 +91,7 @@ static void test_pm(void **state)
 	pm_power_button(pm);
 	assert_int_equal(seen.edges, 1);
 	bus_destroy(bus);
-	pci_conf_destroy(pc);
+	pci_host_destroy(pc);
 	pm_destroy(pm);
 }
 
@@ -103,12 +104,13 @@ static u64 conf(struct bus *bus, u32 address, u16 port, u8 size)
 /* Linux: pci_check_type1(), pci_sanity_check() and the early quirks. */
 static void test_pci_conf(void **state)
 {
-	struct pci_conf *pc;
+	struct pci_host *pc;
 	struct bus *bus;
 
 	assert_int_equal(bus_create(&bus), 0);
-	assert_int_equal(pci_conf_create(&pm_reset_bus_ops, NULL, &pc), 0);
-	assert_int_equal(pci_conf_attach(pc, bus), 0);
+	assert_int_equal(pci_host_create(&(struct pci_host_config){ &pm_reset_bus_ops, NULL }, &pc),
+			 0);
+	assert_int_equal(pci_host_attach(pc, bus, NULL), 0);
 	bus_write(bus, 0xCFB, 1, 1);
 	assert_int_equal(conf(bus, 0x80000000, 0xCF8, 4), 0x80000000);
 	assert_int_equal(conf(bus, 0x80000008, 0xCFE, 2), 0x0600); /* class: host bridge */
@@ -119,7 +121,7 @@ static void test_pci_conf(void **state)
 	assert_int_equal(conf(bus, 0x80010000, 0xCFC, 4), 0xFFFFFFFF); /* no other bus */
 	assert_int_equal(conf(bus, 0x00000000, 0xCFC, 4), 0xFFFFFFFF); /* not enabled */
 	bus_destroy(bus);
-	pci_conf_destroy(pc);
+	pci_host_destroy(pc);
 }
 
 static s64 leap_second_of_time(void *ctx)

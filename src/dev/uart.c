@@ -63,8 +63,8 @@ struct uart {
 	void *ctx;
 
 	pthread_mutex_t out_lock; /* taken before lock; orders calls of ops.output */
-	pthread_mutex_t lock; /* guards all below */
-	pthread_cond_t wake; /* for the flusher */
+	pthread_mutex_t lock;	  /* guards all below */
+	pthread_cond_t wake;	  /* for the flusher */
 	pthread_t flusher;
 	bool flusher_busy; /* it will look again by itself: no need to wake it */
 	bool stopping;
@@ -73,8 +73,8 @@ struct uart {
 	bool overrun;
 	u8 msr_delta;
 	bool thre_pending; /* the THRE interrupt condition */
-	u8 tx_count; /* bytes the guest believes are in the transmit FIFO */
-	bool level; /* the interrupt wire as last told */
+	u8 tx_count;	   /* bytes the guest believes are in the transmit FIFO */
+	bool level;	   /* the interrupt wire as last told */
 
 	u8 rx[FIFO_BYTES];
 	u32 rx_head, rx_count;

@@ -83,7 +83,7 @@ struct engine_exit {
 		} mmio;
 		struct {
 			u32 index;
-			u64 value; /* written value, or the answer */
+			u64 value;  /* written value, or the answer */
 			bool fault; /* answer: raise #GP instead */
 		} msr;
 		struct {

@@ -8,17 +8,17 @@
 #include "hvdef/synic.h"
 
 /* Control word (RCX). */
-#define HV_HYPERCALL_CODE(c)	   ((u16)(c))
-#define HV_HYPERCALL_FAST	   BIT64(16)
-#define HV_HYPERCALL_VARHEAD(c)	   ((u32)((c) >> 17) & 0x3FF) /* 8-byte units */
-#define HV_HYPERCALL_NESTED	   BIT64(31)
-#define HV_HYPERCALL_REP_COUNT(c)  ((u32)((c) >> 32) & 0xFFF)
-#define HV_HYPERCALL_REP_START(c)  ((u32)((c) >> 48) & 0xFFF)
-#define HV_HYPERCALL_RSVD_MASK	   (MASK64(30, 27) | MASK64(47, 44) | MASK64(63, 60))
-#define HV_HYPERCALL_REP_START_MASK MASK64(59, 48)
+#define HV_HYPERCALL_CODE(c)	     ((u16)(c))
+#define HV_HYPERCALL_FAST	     BIT64(16)
+#define HV_HYPERCALL_VARHEAD(c)	     ((u32)((c) >> 17) & 0x3FF) /* 8-byte units */
+#define HV_HYPERCALL_NESTED	     BIT64(31)
+#define HV_HYPERCALL_REP_COUNT(c)    ((u32)((c) >> 32) & 0xFFF)
+#define HV_HYPERCALL_REP_START(c)    ((u32)((c) >> 48) & 0xFFF)
+#define HV_HYPERCALL_RSVD_MASK	     (MASK64(30, 27) | MASK64(47, 44) | MASK64(63, 60))
+#define HV_HYPERCALL_REP_START_MASK  MASK64(59, 48)
 #define HV_HYPERCALL_REP_START_SHIFT 48
 /* Result (RAX): status in 15:0, elements completed in 43:32. */
-#define HV_HYPERCALL_RESULT(status, reps) ((u64)(u16)(status) | (u64)((reps) & 0xFFF) << 32)
+#define HV_HYPERCALL_RESULT(status, reps) ((u64)(u16)(status) | (u64)((reps)&0xFFF) << 32)
 
 enum hv_call_code {
 	HVCALL_GET_LOGICAL_PROCESSOR_RUN_TIME = 0x0004,
@@ -47,16 +47,16 @@ enum hv_call_code {
 	HVCALL_GET_PARTITION_PROPERTY_EX = 0x0101,
 };
 
-#define HV_PARTITION_ID_SELF	   (~0ull)
-#define HV_VP_INDEX_SELF	   0xFFFFFFFEu
+#define HV_PARTITION_ID_SELF (~0ull)
+#define HV_VP_INDEX_SELF     0xFFFFFFFEu
 
 /* HV_INPUT_VTL, one byte. */
-#define HV_INPUT_VTL_TARGET_MASK   0x0F
-#define HV_INPUT_VTL_USE_TARGET	   BIT(4)
+#define HV_INPUT_VTL_TARGET_MASK 0x0F
+#define HV_INPUT_VTL_USE_TARGET	 BIT(4)
 
 struct hv_input_post_message {
 	u32 connection_id;
-	u32 rsvd; /* not checked: no status is defined for it */
+	u32 rsvd;	  /* not checked: no status is defined for it */
 	u32 message_type; /* nonzero, bit 31 clear */
 	u32 payload_bytes;
 	u8 payload[HV_MESSAGE_PAYLOAD_BYTES];
@@ -220,8 +220,8 @@ struct hv_vmm_capabilities {
 };
 
 /* Device interrupts. */
-#define HV_DEVICE_TYPE(id)   ((u32)((id) >> 62))
-#define HV_DEVICE_TYPE_PCI   1u
+#define HV_DEVICE_TYPE(id)    ((u32)((id) >> 62))
+#define HV_DEVICE_TYPE_PCI    1u
 #define HV_DEVICE_TYPE_IOAPIC 2u
 #define HV_DEVICE_PCI_RID(id) ((u16)(id))
 

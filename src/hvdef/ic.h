@@ -113,7 +113,7 @@ enum ic_shutdown_flag {
 enum ic_timesync_flag { IC_TIMESYNC_PROBE = 0, IC_TIMESYNC_SYNC = 1, IC_TIMESYNC_SAMPLE = 2 };
 
 struct ic_timesync_v4 {
-	u64 parent_time_100ns; /* since 1601-01-01 UTC */
+	u64 parent_time_100ns;	  /* since 1601-01-01 UTC */
 	u64 reference_time_100ns; /* partition reference counter at that moment */
 	u8 flags;
 	u8 leap;

@@ -34,24 +34,24 @@
 #define HV_X64_MSR_TSC_INVARIANT_CONTROL   0x40000118u
 
 /* A nested root's registers of the hypervisor below its own: ordinary number + 0x1000. */
-#define HV_X64_MSR_NESTED_OFFSET	   0x1000u
-#define HV_X64_MSR_NESTED_VP_INDEX	   0x40001002u
-#define HV_X64_MSR_NESTED_SCONTROL	   0x40001080u
-#define HV_X64_MSR_NESTED_SVERSION	   0x40001081u
-#define HV_X64_MSR_NESTED_SIEFP		   0x40001082u
-#define HV_X64_MSR_NESTED_SIMP		   0x40001083u
-#define HV_X64_MSR_NESTED_EOM		   0x40001084u
-#define HV_X64_MSR_NESTED_SINT0		   0x40001090u
+#define HV_X64_MSR_NESTED_OFFSET   0x1000u
+#define HV_X64_MSR_NESTED_VP_INDEX 0x40001002u
+#define HV_X64_MSR_NESTED_SCONTROL 0x40001080u
+#define HV_X64_MSR_NESTED_SVERSION 0x40001081u
+#define HV_X64_MSR_NESTED_SIEFP	   0x40001082u
+#define HV_X64_MSR_NESTED_SIMP	   0x40001083u
+#define HV_X64_MSR_NESTED_EOM	   0x40001084u
+#define HV_X64_MSR_NESTED_SINT0	   0x40001090u
 
-#define HV_CRASH_PARAMETER_COUNT	   5
+#define HV_CRASH_PARAMETER_COUNT 5
 
 /* Common to the page registers: bit 0 enables, bits 63:12 are the page number. */
-#define HV_MSR_PAGE_ENABLE		   BIT64(0)
-#define HV_MSR_PAGE_GPN_MASK		   (~0xFFFull)
+#define HV_MSR_PAGE_ENABLE   BIT64(0)
+#define HV_MSR_PAGE_GPN_MASK (~0xFFFull)
 /* HYPERCALL only: the register can no longer be changed. */
-#define HV_HYPERCALL_LOCKED		   BIT64(1)
+#define HV_HYPERCALL_LOCKED BIT64(1)
 
-#define HV_CRASH_CTL_NOTIFY		   BIT64(63)
-#define HV_CRASH_CTL_MESSAGE		   BIT64(62)
+#define HV_CRASH_CTL_NOTIFY  BIT64(63)
+#define HV_CRASH_CTL_MESSAGE BIT64(62)
 
 #endif

@@ -80,7 +80,7 @@ struct vstor_srb {
 	u8 lun;
 	u8 cdb_length;
 	u8 sense_length; /* in: room; out: bytes of sense */
-	u8 data_in; /* enum vstor_data_direction */
+	u8 data_in;	 /* enum vstor_data_direction */
 	u8 reserved;
 	u32 data_transfer_length; /* out: bytes moved */
 	union {

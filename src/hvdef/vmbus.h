@@ -12,9 +12,9 @@
 
 #define VMBUS_MESSAGE_TYPE		1 /* type of the SynIC message that carries a control message */
 #define VMBUS_MESSAGE_MAX		240 /* bytes of one control message */
-#define VMBUS_SINT			2 /* the SINT Linux uses; below 5.0 the only one */
-#define VMBUS_CONNECTION_V4		1 /* connection id of control messages below 5.0 */
-#define VMBUS_CONNECTION_V5		4 /* and from 5.0 on */
+#define VMBUS_SINT			2   /* the SINT Linux uses; below 5.0 the only one */
+#define VMBUS_CONNECTION_V4		1   /* connection id of control messages below 5.0 */
+#define VMBUS_CONNECTION_V5		4   /* and from 5.0 on */
 #define VMBUS_RELID_MAX			2047
 #define VMBUS_NO_INTERRUPT_VP		0xffffffffu
 #define VMBUS_USER_DATA			120
@@ -36,7 +36,7 @@ enum vmbus_feature { /* version 6.0: feature flags of INITIATE_CONTACT and its a
 
 enum vmbus_offer_flag {
 	VMBUS_OFFER_ENUMERATE = 0x0001, /* a user program may open it */
-	VMBUS_OFFER_PIPE = 0x0010, /* packets carry a pipe header */
+	VMBUS_OFFER_PIPE = 0x0010,	/* packets carry a pipe header */
 	VMBUS_OFFER_LOOPBACK = 0x0100,
 	VMBUS_OFFER_PARENT = 0x0200,
 	VMBUS_OFFER_TLNPI = 0x2000, /* hv_sock */
@@ -207,7 +207,7 @@ struct vmbus_version_response {
 	u8 state; /* enum vmbus_connection_status */
 	u16 padding;
 	union {
-		u32 version; /* below 5.0 */
+		u32 version;	   /* below 5.0 */
 		u32 connection_id; /* from 5.0 on: where later messages go */
 	};
 	u32 features; /* 6.0 and supported only */
@@ -272,9 +272,9 @@ static_assert(sizeof(struct vmbus_modify_channel_response) == 16, "wire size");
 
 /* Ring header page; the data follows at the next page. */
 struct vmbus_ring_header {
-	u32 write_index; /* producer; bytes into the data, multiple of 8 */
-	u32 read_index; /* consumer */
-	u32 interrupt_mask; /* consumer: not 0 is "no interrupt for new data" */
+	u32 write_index;     /* producer; bytes into the data, multiple of 8 */
+	u32 read_index;	     /* consumer */
+	u32 interrupt_mask;  /* consumer: not 0 is "no interrupt for new data" */
 	u32 pending_send_sz; /* producer: bytes it waits for, 0 none */
 	u32 reserved[12];
 	u32 feature_bits; /* bit 0: the producer uses pending_send_sz */
@@ -295,7 +295,7 @@ enum vmbus_packet_type {
 struct vmbus_packet_header {
 	u16 type;
 	u16 offset8; /* of the payload, in 8 bytes */
-	u16 len8; /* of all but the trailer, in 8 bytes */
+	u16 len8;    /* of all but the trailer, in 8 bytes */
 	u16 flags;
 	u64 transaction_id;
 };
@@ -336,7 +336,7 @@ static_assert(sizeof(struct vmbus_pipe_header) == 8, "wire size");
 /* user_data of an hv_sock offer. */
 struct vmbus_hvsock_user_data {
 	u32 pipe_type; /* 0 */
-	u8 from_host; /* 1: the host connects; Linux reads this byte */
+	u8 from_host;  /* 1: the host connects; Linux reads this byte */
 	u8 for_container;
 	u32 version; /* 1 */
 	struct hv_guid silo_id;

@@ -61,14 +61,14 @@ struct session {
 	bool exited;
 	int status;
 	u64 exited_ms;
-	int pty; /* master, or -1 */
+	int pty;      /* master, or -1 */
 	int stdin_fd; /* what we write to; -1 when closed */
 	bool stdin_is_pty;
 	bool stdin_eof;
 	u8 *in; /* bytes not yet taken by the command */
 	size_t in_len;
 	struct output out[WIRE_STREAMS]; /* [WIRE_STDIN] unused */
-	u8 *start; /* pieces of the start message */
+	u8 *start;			 /* pieces of the start message */
 	size_t start_len;
 };
 

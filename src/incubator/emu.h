@@ -23,17 +23,17 @@ struct emu_plan {
 	int qemu_major;
 	char kernel[EMU_PATH];
 	char modules[EMU_PATH]; /* empty: everything built in */
-	bool small; /* @kernel is the small one */
+	bool small;		/* @kernel is the small one */
 	u32 cpus;
 	u64 memory_bytes;
-	char *key; /* text of everything a saved machine depends on */
+	char *key;		  /* text of everything a saved machine depends on */
 	char saved_dir[EMU_PATH]; /* where it is, or would be */
-	bool saved; /* it is there */
+	bool saved;		  /* it is there */
 };
 
 /* How a machine is started. */
 enum emu_mode {
-	EMU_COLD, /* boots the kernel */
+	EMU_COLD,    /* boots the kernel */
 	EMU_TO_SAVE, /* boots the kernel, with its RAM in a file that will be kept */
 	EMU_RESTORE, /* goes on from the saved machine */
 };
@@ -43,9 +43,9 @@ struct emu {
 	int pidfd;
 	int agent_fd; /* the port the agent listens on */
 	int qmp_fd;
-	int log_fd; /* the machine's serial console, an anonymous file */
-	int stderr_fd; /* QEMU's own messages, likewise */
-	u32 cpus; /* of the machine */
+	int log_fd;		       /* the machine's serial console, an anonymous file */
+	int stderr_fd;		       /* QEMU's own messages, likewise */
+	u32 cpus;		       /* of the machine */
 	pid_t cpu_tid[PULSE_MAX_CPUS]; /* QEMU's thread for each; 0: not looked up yet */
 };
 

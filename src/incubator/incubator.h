@@ -19,9 +19,9 @@
 
 struct incubator_config {
 	char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH, inside */
-	u32 cpus; /* for the command; 0: as many as the host has, at least 2 */
-	u64 memory_bytes; /* what the command needs, as far as the host has it; 0: default */
-	const char *name; /* for incubator_exec(); NULL: the process id */
+	u32 cpus;	   /* for the command; 0: as many as the host has, at least 2 */
+	u64 memory_bytes;  /* what the command needs, as far as the host has it; 0: default */
+	const char *name;  /* for incubator_exec(); NULL: the process id */
 };
 
 /* True in a process that runs inside an incubator (environment NESTOR_INSIDE=1). */
@@ -61,12 +61,12 @@ struct incubator_status {
 	char cache_dir[512];
 	char qemu_path[512];
 	char qemu_version[64];
-	bool qemu_usable; /* present and new enough */
+	bool qemu_usable;	/* present and new enough */
 	char stock_kernel[512]; /* path of the image */
 	char small_kernel[512];
 	char saved_dir[512]; /* saved machine that fits the default configuration */
-	bool switched_off; /* NESTOR_INCUBATOR=off */
-	u32 cpus; /* what a default machine gets */
+	bool switched_off;   /* NESTOR_INCUBATOR=off */
+	u32 cpus;	     /* what a default machine gets */
 	u64 memory_bytes;
 };
 

@@ -23,8 +23,8 @@ struct session_out {
 struct session {
 	struct link *link;
 	u16 id;
-	bool started; /* the command runs */
-	bool ended; /* it ended, or never ran; see status */
+	bool started;	/* the command runs */
+	bool ended;	/* it ended, or never ran; see status */
 	bool signalled; /* it died of signal @status */
 	int status;
 	u32 tty_streams;

@@ -20,19 +20,19 @@
 #define WIRE_PORT	 "nestor.agent"
 
 enum wire_type {
-	WIRE_HELLO = 1, /* agent: ready; payload: u32 version */
+	WIRE_HELLO = 1,	 /* agent: ready; payload: u32 version */
 	WIRE_START_PART, /* outer: a piece of struct wire_start and its strings */
-	WIRE_START, /* outer: the last piece; the command starts */
-	WIRE_STARTED, /* agent: payload struct wire_started */
-	WIRE_DATA, /* both: bytes of a stream */
-	WIRE_EOF, /* both: no more bytes of this stream will be sent */
-	WIRE_CLOSE, /* both: the receiver of this stream reads no more */
-	WIRE_CREDIT, /* both: payload u32, bytes of the stream that were handed on */
-	WIRE_SIGNAL, /* outer: payload struct wire_signal */
-	WIRE_RESIZE, /* outer: payload struct winsize */
-	WIRE_HANGUP, /* outer: the user of the session is gone */
-	WIRE_EXIT, /* agent: payload s32 wait status; last frame of a session */
-	WIRE_PING, /* outer: let each CPU beat once */
+	WIRE_START,	 /* outer: the last piece; the command starts */
+	WIRE_STARTED,	 /* agent: payload struct wire_started */
+	WIRE_DATA,	 /* both: bytes of a stream */
+	WIRE_EOF,	 /* both: no more bytes of this stream will be sent */
+	WIRE_CLOSE,	 /* both: the receiver of this stream reads no more */
+	WIRE_CREDIT,	 /* both: payload u32, bytes of the stream that were handed on */
+	WIRE_SIGNAL,	 /* outer: payload struct wire_signal */
+	WIRE_RESIZE,	 /* outer: payload struct winsize */
+	WIRE_HANGUP,	 /* outer: the user of the session is gone */
+	WIRE_EXIT,	 /* agent: payload s32 wait status; last frame of a session */
+	WIRE_PING,	 /* outer: let each CPU beat once */
 	WIRE_BEATS, /* agent, answering: payload u32 for each CPU, its beats before this ping */
 };
 

@@ -33,13 +33,6 @@
 #define MADT_ENABLED BIT(0)
 #define XAPIC_IDS    255 /* ids from here on need an x2APIC entry */
 
-/* The QWordMemory descriptor of ssdt_pci.asl, from its minimum on. */
-struct pci_window {
-	u64 min, max, translation, length;
-};
-static const struct pci_window pci_window_mark = { 0x4E4553544F000000, 0x4E4553544FFFFFFF, 0,
-						   0x1000000 };
-
 struct acpi_rsdp {
 	char signature[8];
 	u8 checksum;
@@ -288,23 +281,10 @@ static int mcfg_add(struct area *a)
 	return 0;
 }
 
-static int pci_add(struct area *a, const struct acpi_config *cfg)
+static int pci_add(struct area *a)
 {
-	struct acpi_header *h = aml_add(a, ssdt_pci_aml_code, sizeof(ssdt_pci_aml_code), true);
-	struct pci_window window = { 0 };
-	void *at;
-
-	if (!h)
-		return -ENOSPC;
-	if (cfg->pci_high_bytes)
-		window = (struct pci_window){ .min = cfg->pci_high_gpa,
-					      .max = cfg->pci_high_gpa + cfg->pci_high_bytes - 1,
-					      .length = cfg->pci_high_bytes };
-	at = memmem(h, h->length, &pci_window_mark, sizeof(pci_window_mark));
-	assert(at);
-	memcpy(at, &window, sizeof(window));
-	table_done(a, h, false);
-	return mcfg_add(a);
+	return aml_add(a, ssdt_pci_aml_code, sizeof(ssdt_pci_aml_code), true) ? mcfg_add(a)
+									      : -ENOSPC;
 }
 
 static int xsdt_add(struct area *a, struct acpi_rsdp *rsdp)
@@ -342,7 +322,7 @@ static int tables_build(struct area *a, const struct acpi_config *cfg)
 	    !aml_add(a, ssdt_vmbus_aml_code, sizeof(ssdt_vmbus_aml_code), true))
 		ret = -ENOSPC;
 	if (!ret && cfg->pci)
-		ret = pci_add(a, cfg);
+		ret = pci_add(a);
 	return ret ? ret : xsdt_add(a, rsdp);
 }
 

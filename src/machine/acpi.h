@@ -11,10 +11,8 @@
 struct acpi_config {
 	u32 vp_count;
 	const u32 *apic_ids; /* of vp_count; NULL: 0, 1, 2, ... */
-	bool vmbus; /* the VMBus device exists */
-	bool pci; /* a PCI root bridge and MCFG exist */
-	u64 pci_high_gpa; /* 64-bit window of the root bridge */
-	u64 pci_high_bytes; /* 0: none */
+	bool vmbus;	     /* the VMBus device exists */
+	bool pci;	     /* a PCI root bridge and MCFG exist */
 };
 
 /*

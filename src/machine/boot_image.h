@@ -13,8 +13,8 @@ struct boot_image {
 	u64 gpa, end;
 	bool elf;
 	u64 cmdline_max; /* without the NUL */
-	u64 initrd_max; /* highest address the initrd may touch */
-	bool above_4g; /* the initrd may be anywhere */
+	u64 initrd_max;	 /* highest address the initrd may touch */
+	bool above_4g;	 /* the initrd may be anywhere */
 	struct setup_header hdr;
 	char version[BOOT_VERSION_BYTES];
 };

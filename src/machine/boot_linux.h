@@ -29,7 +29,7 @@ struct boot_reserved {
 };
 
 struct boot_config {
-	const char *kernel; /* path */
+	const char *kernel;  /* path */
 	const char *cmdline; /* NULL is "" */
 	struct boot_initrd initrd;
 	u64 rsdp_gpa; /* 0: none */

@@ -99,7 +99,8 @@ static struct setup_header bzimage_make(struct bench *b)
 
 static int load(struct bench *b, const char *cmdline)
 {
-	const struct boot_config cfg = { .kernel = b->path, .backing = &b->ram.backing,
+	const struct boot_config cfg = { .kernel = b->path,
+					 .backing = &b->ram.backing,
 					 .cmdline = cmdline,
 					 .rsdp_gpa = 0xE0000 };
 
@@ -416,8 +417,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_bzimage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_e820, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_small_memory_is_refused, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(test_small_memory_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bzimage_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_kernel_at_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_initrd, setup, teardown),

@@ -11,7 +11,7 @@
 #define MIN_FILE_BYTES 1024
 #define BOOT_FLAG      0xAA55
 #define HEADER_MAGIC   0x53726448 /* "HdrS" */
-#define MIN_PROTOCOL   0x020C /* xloadflags: Linux 3.8 */
+#define MIN_PROTOCOL   0x020C	  /* xloadflags: Linux 3.8 */
 #define ENTRY_64       0x200
 
 static int header_read(const struct file *f, struct setup_header *hdr, struct error *err)

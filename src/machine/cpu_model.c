@@ -65,8 +65,9 @@ static int extended_topology(struct cpu_model *m, u32 id, u32 vp_count)
 	if (m->count + 3 > CPU_LEAVES_MAX)
 		return -E2BIG;
 	m->leaf[m->count++] = (struct engine_cpuid){ 0xB, 0, true, 0, 1, smt << 8, id };
-	m->leaf[m->count++] =
-		(struct engine_cpuid){ 0xB, 1, true, bits_for(vp_count), vp_count, core << 8 | 1, id };
+	m->leaf[m->count++] = (struct engine_cpuid){
+		0xB, 1, true, bits_for(vp_count), vp_count, core << 8 | 1, id
+	};
 	m->leaf[m->count++] = (struct engine_cpuid){ 0xB, 2, true, 0, 0, 2, id };
 	return 0;
 }

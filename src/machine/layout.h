@@ -17,12 +17,12 @@
 
 #define LAYOUT_RAM_MIN	(64 * MIB)
 #define LAYOUT_RAM_MAX	(960 * GIB) /* with the hole it ends below 2^40, the least a CPU has */
-#define LAYOUT_LOW_END	(3 * GIB) /* RAM below 4 GiB ends here at the latest */
+#define LAYOUT_LOW_END	(3 * GIB)   /* RAM below 4 GiB ends here at the latest */
 #define LAYOUT_HIGH_GPA (4 * GIB)
 
 /* Below 1 MiB. The boot structures are only needed until the kernel has its own. */
-#define LAYOUT_BDA_EBDA	   0x40Eull /* u16: segment of the EBDA */
-#define LAYOUT_BDA_LOW_KIB 0x413ull /* u16: KiB of low memory */
+#define LAYOUT_BDA_EBDA	   0x40Eull  /* u16: segment of the EBDA */
+#define LAYOUT_BDA_LOW_KIB 0x413ull  /* u16: KiB of low memory */
 #define LAYOUT_STACK	   0x6000ull /* grows down */
 #define LAYOUT_GDT	   0x6000ull
 #define LAYOUT_BOOT_PARAMS 0x7000ull /* the "zero page" */
@@ -54,7 +54,6 @@
 
 #define LAYOUT_COM1_PIN	 4
 #define LAYOUT_EVENT_PIN 9 /* ACPI event device: power button */
-#define LAYOUT_PCI_PIN	 16 /* INTA to INTD of bus 0 */
 
 #define LAYOUT_IOAPIC_ID 0
 

@@ -17,7 +17,7 @@
 #include "dev/bus.h"
 #include "dev/exit.h"
 #include "dev/ioapic.h"
-#include "dev/pci_conf.h"
+#include "dev/pci.h"
 #include "dev/pm.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
@@ -25,6 +25,7 @@
 #include "machine/console.h"
 #include "machine/cpu_model.h"
 #include "machine/layout.h"
+#include "machine/pci_devices.h"
 #include "machine/ram.h"
 #include "machine/vmbus_devices.h"
 #include "machine/wire_vmbus.h"
@@ -32,7 +33,7 @@
 /* Within the builds that Linux's mshv driver knows. */
 #define HV_BUILD 0x6C61
 /* Linux builds processor sets for VP indices below this. */
-#define MAX_LPS	 1024
+#define MAX_LPS 1024
 
 /* What Microsoft's hypervisor set aside for VMBus in a nested root. */
 #define NESTED_VMBUS_VECTOR_FIRST 0x31
@@ -57,12 +58,13 @@ struct machine {
 	struct ioapic *ioapic;
 	struct uart *com1;
 	struct rtc *rtc;
-	struct pci_conf *pci_conf;
+	struct pci_host *pci;
 	struct pm *pm;
 	struct exit_dev *exit_dev;
 	struct console *console;
 	struct wire_vmbus *vmbus; /* NULL: the role has none */
 	struct vmbus_devices *devices;
+	struct pci_devices *pci_devices; /* NULL: the role's devices are on VMBus */
 
 	struct boot_state boot;
 	char release[BOOT_VERSION_BYTES];
@@ -140,7 +142,16 @@ static void on_stopped(void *ctx, struct partition *p)
 		engine_vcpu_kick(p->vps[i]->vcpu);
 }
 
-static const struct partition_ops partition_ops = { on_io, on_eoi, on_crash, on_stopped };
+static void on_interrupts_changed(void *ctx, u64 device_id)
+{
+	struct machine *m = ctx;
+
+	if (HV_DEVICE_TYPE(device_id) == HV_DEVICE_TYPE_PCI)
+		pci_host_recheck(m->pci);
+}
+
+static const struct partition_ops partition_ops = { on_io, on_eoi, on_crash, on_stopped,
+						    on_interrupts_changed };
 
 /* What the devices tell. */
 
@@ -169,7 +180,18 @@ static bool on_allowed(void *ctx, u32 pin, u64 rte)
 	       root_interrupt_mapped(m->partition, device, (u32)rte, (u32)(rte >> 32));
 }
 
-static const struct ioapic_ops ioapic_ops = { .msi = on_msi, .route = on_route,
+static bool on_msi_allowed(void *ctx, u16 rid, u64 address, u32 data)
+{
+	struct machine *m = ctx;
+	u64 device = (u64)HV_DEVICE_TYPE_PCI << 62 | rid;
+
+	return !m->role->hv_pages ||
+	       (address >> 32 == 0 &&
+		root_interrupt_mapped(m->partition, device, (u32)address, data));
+}
+
+static const struct ioapic_ops ioapic_ops = { .msi = on_msi,
+					      .route = on_route,
 					      .allowed = on_allowed };
 
 static void on_power_off(void *ctx)
@@ -245,7 +267,8 @@ static void on_com1_room(void *ctx)
 	console_input_room(m->console);
 }
 
-static const struct uart_ops uart_ops = { .output = on_com1_output, .irq = on_com1_irq,
+static const struct uart_ops uart_ops = { .output = on_com1_output,
+					  .irq = on_com1_irq,
 					  .input_room = on_com1_room };
 
 static u32 on_console_input(void *ctx, const u8 *data, u32 len)
@@ -268,7 +291,8 @@ static const struct console_ops console_ops = { on_console_input, on_console_qui
 
 static int create_devices(struct machine *m)
 {
-	const struct bus_range com1 = { LAYOUT_COM1_PORT, UART_PORTS, &uart_bus_ops, m->com1, "com1" };
+	const struct bus_range com1 = { LAYOUT_COM1_PORT, UART_PORTS, &uart_bus_ops, m->com1,
+					"com1" };
 	const struct bus_range rtc = { RTC_PORT, RTC_PORTS, &rtc_bus_ops, m->rtc, "rtc" };
 	const struct bus_range io = { LAYOUT_IOAPIC_GPA, IOAPIC_MMIO_SIZE, &ioapic_bus_ops,
 				      m->ioapic, "ioapic" };
@@ -276,9 +300,26 @@ static int create_devices(struct machine *m)
 
 	if ((ret = bus_add(m->ports, &com1)) || (ret = bus_add(m->ports, &rtc)) ||
 	    (ret = bus_add(m->mmio, &io)) || (ret = pm_attach(m->pm, m->ports)) ||
-	    (ret = pci_conf_attach(m->pci_conf, m->ports)))
+	    (ret = pci_host_attach(m->pci, m->ports, m->role->vmbus ? NULL : m->mmio)))
 		return ret;
 	return exit_dev_attach(m->exit_dev, m->ports);
+}
+
+static int create_pci(struct machine *m)
+{
+	const struct pci_host_config pc = {
+		.reset = &pm_reset_bus_ops,
+		.reset_dev = m->pm,
+		.vm = m->vm,
+		.ecam_gpa = LAYOUT_ECAM_GPA,
+		.ecam_bytes = LAYOUT_ECAM_BYTES,
+		.window_gpa = LAYOUT_PCI_GPA,
+		.window_bytes = LAYOUT_PCI_BYTES,
+		.msi_allowed = on_msi_allowed,
+		.ctx = m,
+	};
+
+	return pci_host_create(&pc, &m->pci);
 }
 
 static int create_platform(struct machine *m, const struct machine_config *cfg)
@@ -288,10 +329,9 @@ static int create_platform(struct machine *m, const struct machine_config *cfg)
 	if ((ret = bus_create(&m->ports)) || (ret = bus_create(&m->mmio)) ||
 	    (ret = ioapic_create(&ioapic_ops, m, LAYOUT_IOAPIC_ID, &m->ioapic)) ||
 	    (ret = console_create(&console_ops, m, cfg->com1_stdio, &m->console)) ||
-	    (ret = uart_create(&uart_ops, m, &m->com1)) || (ret = rtc_create(NULL, NULL, &m->rtc)) ||
-	    (ret = pm_create(&pm_ops, m, &m->pm)) ||
-	    (ret = pci_conf_create(&pm_reset_bus_ops, m->pm, &m->pci_conf)) ||
-	    (ret = exit_dev_create(&exit_ops, m, &m->exit_dev)))
+	    (ret = uart_create(&uart_ops, m, &m->com1)) ||
+	    (ret = rtc_create(NULL, NULL, &m->rtc)) || (ret = pm_create(&pm_ops, m, &m->pm)) ||
+	    (ret = create_pci(m)) || (ret = exit_dev_create(&exit_ops, m, &m->exit_dev)))
 		return ret;
 	return create_devices(m);
 }
@@ -369,8 +409,7 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 		pc.hv_pages_gpa = hv_pages_gpa;
 		ret = create_hv_pages(m, &m->hv_pages[hv == &m->outer_hv], hv_pages_gpa, cfg->cpus);
 	}
-	return ret ? ret
-		   : partition_create(hv, &pc, &m->gmem, m->vm, &partition_ops, m, out);
+	return ret ? ret : partition_create(hv, &pc, &m->gmem, m->vm, &partition_ops, m, out);
 }
 
 static int create_vps(struct machine *m, const struct machine_config *cfg,
@@ -412,19 +451,45 @@ static int create_partitions(struct machine *m, const struct machine_config *cfg
 	return ret ? ret : create_vps(m, cfg, cpu);
 }
 
+static void on_disk_lost(void *ctx, const char *text)
+{
+	struct machine *m = ctx;
+
+	partition_stop(m->partition, STOP_HOST_ERROR, 0, "%s", text);
+}
+
+/* Where there is no VMBus the devices are on PCI. */
+static int create_pci_devices(struct machine *m, const struct machine_config *cfg,
+			      struct error *err)
+{
+	const struct pci_devices_config dc = { .name = cfg->name ? cfg->name : "nestor",
+					       .vp_count = cfg->cpus,
+					       .nets = cfg->nets,
+					       .net_count = cfg->net_count,
+					       .disks = cfg->disks,
+					       .disk_count = cfg->disk_count,
+					       .failed = on_disk_lost,
+					       .ctx = m };
+
+	if (cfg->vsock_path)
+		return error_set(err, -EINVAL, "role %s has no VMBus, and so no hv_sock",
+				 m->role->name);
+	return pci_devices_create(m->pci, &m->gmem, &m->ram, &dc, &m->pci_devices, err);
+}
+
 static int create_vmbus(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
-	const struct vmbus_devices_config dc = { .name = cfg->name ? cfg->name : "nestor", .vp_count = cfg->cpus,
-						 .nets = cfg->nets, .net_count = cfg->net_count,
-						 .disks = cfg->disks, .disk_count = cfg->disk_count,
+	const struct vmbus_devices_config dc = { .name = cfg->name ? cfg->name : "nestor",
+						 .vp_count = cfg->cpus,
+						 .nets = cfg->nets,
+						 .net_count = cfg->net_count,
+						 .disks = cfg->disks,
+						 .disk_count = cfg->disk_count,
 						 .vsock_path = cfg->vsock_path };
 	int ret;
 
 	if (!m->role->vmbus)
-		return cfg->net_count || cfg->disk_count || cfg->vsock_path
-			       ? error_set(err, -EINVAL, "role %s has no VMBus for these devices",
-					   m->role->name)
-			       : 0;
+		return create_pci_devices(m, cfg, err);
 	ret = wire_vmbus_create(m->outer ? m->outer : m->partition, &m->vmbus);
 	if (ret)
 		return error_errno(err, ret, "VMBus");
@@ -434,9 +499,13 @@ static int create_vmbus(struct machine *m, const struct machine_config *cfg, str
 /* Tables and kernel into memory; what the kernel is decides which quirks it needs. */
 static int load(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
-	struct acpi_config acpi = { .vp_count = cfg->cpus, .vmbus = m->role->vmbus };
-	struct boot_config bc = { .kernel = cfg->kernel, .cmdline = cfg->cmdline,
-				  .initrd = cfg->initrd, .backing = &m->ram.backing };
+	struct acpi_config acpi = { .vp_count = cfg->cpus,
+				    .vmbus = m->role->vmbus,
+				    .pci = !m->role->vmbus };
+	struct boot_config bc = { .kernel = cfg->kernel,
+				  .cmdline = cfg->cmdline,
+				  .initrd = cfg->initrd,
+				  .backing = &m->ram.backing };
 	const u64 hv_bytes = hv_pages_bytes(cfg->cpus);
 	const struct boot_reserved reserved[2] = { { LAYOUT_HV_GPA, hv_bytes },
 						   { LAYOUT_HV_OUTER_GPA, hv_bytes } };
@@ -661,7 +730,8 @@ void machine_report(struct machine *m, struct machine_report *out)
 
 static void add_route(struct machine_route *r, const struct vp *vp, u32 row)
 {
-	const struct row_count *own = r->hypercall ? &vp->hypercall_counts[row] : &vp->msr_counts[row];
+	const struct row_count *own =
+		r->hypercall ? &vp->hypercall_counts[row] : &vp->msr_counts[row];
 	const struct row_count *outer = NULL;
 
 	r->own += own->served;
@@ -710,6 +780,7 @@ void machine_destroy(struct machine *m)
 	/* Devices before the console their output ends in; both before the partition they name. */
 	uart_destroy(m->com1);
 	console_destroy(m->console);
+	pci_devices_destroy(m->pci_devices);
 	vmbus_devices_destroy(m->devices);
 	wire_vmbus_destroy(m->vmbus);
 	partition_destroy(m->partition);
@@ -718,7 +789,7 @@ void machine_destroy(struct machine *m)
 	bus_destroy(m->ports);
 	bus_destroy(m->mmio);
 	exit_dev_destroy(m->exit_dev);
-	pci_conf_destroy(m->pci_conf);
+	pci_host_destroy(m->pci);
 	pm_destroy(m->pm);
 	rtc_destroy(m->rtc);
 	ioapic_destroy(m->ioapic);
@@ -741,11 +812,16 @@ void machine_destroy(struct machine *m)
 const char *machine_exit_name(enum engine_exit_kind kind)
 {
 	static const char *const names[ENGINE_EXIT_COUNT] = {
-		[ENGINE_EXIT_INTR] = "interrupted",  [ENGINE_EXIT_HYPERCALL] = "hypercall",
-		[ENGINE_EXIT_IO] = "port I/O",	     [ENGINE_EXIT_MMIO] = "memory-mapped I/O",
-		[ENGINE_EXIT_RDMSR] = "MSR read",    [ENGINE_EXIT_WRMSR] = "MSR write",
-		[ENGINE_EXIT_EOI] = "EOI",	     [ENGINE_EXIT_HALT] = "halt",
-		[ENGINE_EXIT_SHUTDOWN] = "triple fault", [ENGINE_EXIT_MEMORY] = "memory",
+		[ENGINE_EXIT_INTR] = "interrupted",
+		[ENGINE_EXIT_HYPERCALL] = "hypercall",
+		[ENGINE_EXIT_IO] = "port I/O",
+		[ENGINE_EXIT_MMIO] = "memory-mapped I/O",
+		[ENGINE_EXIT_RDMSR] = "MSR read",
+		[ENGINE_EXIT_WRMSR] = "MSR write",
+		[ENGINE_EXIT_EOI] = "EOI",
+		[ENGINE_EXIT_HALT] = "halt",
+		[ENGINE_EXIT_SHUTDOWN] = "triple fault",
+		[ENGINE_EXIT_MEMORY] = "memory",
 		[ENGINE_EXIT_ERROR] = "error",
 	};
 

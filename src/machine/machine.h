@@ -20,11 +20,11 @@ struct machine_config {
 	struct boot_initrd initrd;
 	u32 cpus;
 	u64 memory_bytes;
-	u64 began_ns; /* CLOCK_MONOTONIC when the program began; 0: with machine_create() */
+	u64 began_ns;	  /* CLOCK_MONOTONIC when the program began; 0: with machine_create() */
 	bool quirks_auto; /* whatever the kernel's release needs; else exactly quirks */
 	u32 quirks;
 	bool nested_vectors_reserved; /* L0 takes only 0x31-0x34 on a SINT of a nested root */
-	bool donated_ignore; /* a root may touch pages it has deposited */
+	bool donated_ignore;	      /* a root may touch pages it has deposited */
 	const struct net_spec *nets;
 	u32 net_count;
 	const struct disk_config *disks;
@@ -39,11 +39,11 @@ struct machine_report {
 	int code;
 	char text[256];
 	char kernel[BOOT_VERSION_BYTES];
-	u64 setup_ns;	/* from machine_config's began_ns to the first instruction of the guest */
+	u64 setup_ns;	  /* from machine_config's began_ns to the first instruction of the guest */
 	u64 setup_cpu_ns; /* processor time of the process until then */
-	u64 init_ns;	/* from there to the first program of user space; 0: not seen */
-	u64 run_ns;	/* to the end */
-	u64 init_exits; /* exits until then */
+	u64 init_ns;	  /* from there to the first program of user space; 0: not seen */
+	u64 run_ns;	  /* to the end */
+	u64 init_exits;	  /* exits until then */
 	u64 exits[ENGINE_EXIT_COUNT], exit_total;
 	u64 hypercalls, hypercalls_refused;
 	u64 msr_accesses, msr_refused;
@@ -55,9 +55,9 @@ struct machine_report {
 /* One row of the routing table: who served a hypercall or register, and how often. */
 struct machine_route {
 	const char *name;
-	bool hypercall; /* else an MSR */
-	u64 own, own_refused; /* by the partition's hypervisor (L1) */
-	u64 forwarded; /* of own and own_refused: passed on to L0 by a quirk */
+	bool hypercall;		  /* else an MSR */
+	u64 own, own_refused;	  /* by the partition's hypervisor (L1) */
+	u64 forwarded;		  /* of own and own_refused: passed on to L0 by a quirk */
 	u64 outer, outer_refused; /* by L0 */
 };
 #define MACHINE_ROUTES_MAX 192

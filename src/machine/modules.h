@@ -8,8 +8,8 @@
 /*
  * Paths of the files for @names (NULL-terminated) and all they depend on, each
  * once, in loading order: a NULL-terminated array for modules_free(). @dir is
- * lib/modules/RELEASE. Built-in modules give no file, nor do absent ones named "-NAME". -errno with @err filled;
- * -ENOENT: no such module, or no modules.dep.
+ * lib/modules/RELEASE. Built-in modules give no file, nor do absent ones named "-NAME". -errno with
+ * @err filled; -ENOENT: no such module, or no modules.dep.
  */
 int modules_resolve(const char *dir, const char *const *names, char ***paths, struct error *err);
 void modules_free(char **paths);

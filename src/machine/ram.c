@@ -25,8 +25,8 @@ int ram_create(struct gmem *gm, u64 bytes, struct ram *out)
 	if (!out->high_bytes)
 		return 0;
 	ret = gmem_add_views(gm, LAYOUT_HIGH_GPA, out->high_bytes,
-			     out->backing.hva + out->low_bytes,
-			     out->backing.guest + out->low_bytes, GMEM_RAM);
+			     out->backing.hva + out->low_bytes, out->backing.guest + out->low_bytes,
+			     GMEM_RAM);
 	if (ret)
 		goto remove_low;
 	return 0;

@@ -7,7 +7,7 @@
 
 struct ram {
 	struct gmem_backing backing;
-	u64 low_bytes; /* at GPA 0 and offset 0 */
+	u64 low_bytes;	/* at GPA 0 and offset 0 */
 	u64 high_bytes; /* at LAYOUT_HIGH_GPA and offset low_bytes; may be 0 */
 };
 

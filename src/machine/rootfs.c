@@ -47,7 +47,7 @@ struct rootfs {
 	u64 bytes;
 	u32 next_ino;
 	void *links; /* tsearch tree of struct link */
-	bool open; /* an archive of ours is begun and has no trailer yet */
+	bool open;   /* an archive of ours is begun and has no trailer yet */
 };
 
 int rootfs_create(struct rootfs **out)

@@ -55,7 +55,7 @@ int rootfs_fill(void *fs, u8 *dst, struct error *err);
 
 /* What our init shall do: see payload/init.c. */
 struct rootfs_init {
-	const char *const *argv; /* NULL-terminated; NULL: the root's own init, or a shell */
+	const char *const *argv;    /* NULL-terminated; NULL: the root's own init, or a shell */
 	const char *const *modules; /* NULL-terminated host paths in loading order; may be NULL */
 };
 

@@ -94,7 +94,7 @@ int rootfs_add_init(struct rootfs *fs, const struct rootfs_init *init, struct er
 
 static int add_skeleton(struct rootfs *fs, struct error *err)
 {
-	static const char *const dirs[] = { "bin", "dev", "etc", "proc", "root", "run",
+	static const char *const dirs[] = { "bin", "dev", "etc", "proc", "root",   "run",
 					    "sys", "tmp", "usr", "var",	 "var/log" };
 	/* One directory of programs under all its names. */
 	static const struct {

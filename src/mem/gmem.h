@@ -17,14 +17,14 @@
 #include "base/types.h"
 
 enum gmem_kind {
-	GMEM_RAM, /* ordinary memory, in the e820 map as usable */
+	GMEM_RAM,      /* ordinary memory, in the e820 map as usable */
 	GMEM_RESERVED, /* backed, but not the kernel's to hand out (hypervisor pages, tables) */
 };
 
 struct gmem_region {
 	u64 gpa;
 	u64 bytes;
-	u8 *hva; /* our own mapping: never taken away while the region exists */
+	u8 *hva;   /* our own mapping: never taken away while the region exists */
 	u8 *guest; /* what the engine maps for the guest; donated pages are inaccessible here */
 	enum gmem_kind kind;
 };
@@ -33,12 +33,12 @@ struct gmem_map;
 struct gmem_donated;
 
 struct gmem {
-	struct gmem_map *map; /* atomic; readers load-acquire */
-	struct gmem_map *old; /* outgrown maps, freed by gmem_fini() */
-	u32 sequence; /* atomic; odd while the map changes */
-	pthread_mutex_t lock; /* serializes writers */
+	struct gmem_map *map;	      /* atomic; readers load-acquire */
+	struct gmem_map *old;	      /* outgrown maps, freed by gmem_fini() */
+	u32 sequence;		      /* atomic; odd while the map changes */
+	pthread_mutex_t lock;	      /* serializes writers */
 	struct gmem_donated *donated; /* atomic; NULL until the first page is donated */
-	bool donated_faults; /* the guest's own access to a donated page is stopped */
+	bool donated_faults;	      /* the guest's own access to a donated page is stopped */
 };
 
 int gmem_init(struct gmem *gm);

@@ -209,7 +209,7 @@ static void begin_close(struct vmbus_channel *ch, bool connected)
 		return;
 	/* Sub-channels do not outlive an opening of their primary. */
 	ch->vd->subchannels = 0;
-	list_for_each (pos, &srv->channels) {
+	list_for_each(pos, &srv->channels) {
 		struct vmbus_channel *sub = list_entry(pos, struct vmbus_channel, node);
 
 		if (sub->vd == ch->vd && sub->index > 0)
@@ -281,7 +281,7 @@ static void suboffer(struct loop_work *w)
 	struct vmbus_channel *ch = container_of(w, struct vmbus_channel, suboffer_work);
 	struct list *pos;
 
-	list_for_each (pos, &ch->srv->channels) {
+	list_for_each(pos, &ch->srv->channels) {
 		struct vmbus_channel *sub = list_entry(pos, struct vmbus_channel, node);
 
 		if (sub->vd == ch->vd)

@@ -18,9 +18,9 @@ static struct guest_packet p;
 static struct {
 	struct vmbus_channel *ch;
 	u32 packets, batches, writables, closed; /* atomic */
-	u32 hold; /* answer -EAGAIN to this many */
-	int ret; /* what packet() returns */
-	bool complete; /* at once, else the ids are kept */
+	u32 hold;				 /* answer -EAGAIN to this many */
+	int ret;				 /* what packet() returns */
+	bool complete;				 /* at once, else the ids are kept */
 	u64 kept[1024];
 	u32 kept_count;
 } d;

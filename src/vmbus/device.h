@@ -33,10 +33,10 @@ struct vmbus_device; /* an offered device: a primary channel and its sub-channel
 struct vmbus_gpadl;
 
 struct vmbus_device_ops {
-	const char *name; /* for logs */
+	const char *name;	     /* for logs */
 	struct hv_guid interface_id; /* class; see HV_GUID() */
-	u16 flags; /* enum vmbus_offer_flag of the offer */
-	bool threaded; /* a thread per open channel */
+	u16 flags;		     /* enum vmbus_offer_flag of the offer */
+	bool threaded;		     /* a thread per open channel */
 	/*
 	 * Payload bytes of the largest completion this device sends. Room for it
 	 * is reserved in the host-to-guest ring before a packet that wants one is
@@ -89,13 +89,13 @@ struct vmbus_device_ops {
 
 struct vmbus_offer {
 	const struct vmbus_device_ops *ops; /* outlives the device */
-	void *dev; /* vmbus_channel_dev() */
-	struct hv_guid instance_id; /* stable over reboots */
+	void *dev;			    /* vmbus_channel_dev() */
+	struct hv_guid instance_id;	    /* stable over reboots */
 	const struct hv_guid *interface_id; /* NULL: ops->interface_id */
-	u32 order; /* among offers of one class at boot */
-	u16 extra_flags; /* or'ed to ops->flags */
+	u32 order;			    /* among offers of one class at boot */
+	u16 extra_flags;		    /* or'ed to ops->flags */
 	u16 mmio_megabytes;
-	struct loop *loop; /* see THREADS; NULL; outlives the device */
+	struct loop *loop;	       /* see THREADS; NULL; outlives the device */
 	u8 user_data[VMBUS_USER_DATA]; /* pipe type (u32 at 0) and more, as the class wants */
 };
 
@@ -135,9 +135,9 @@ int vmbus_offer_subchannels(struct vmbus_channel *primary, u32 count);
 void *vmbus_channel_dev(const struct vmbus_channel *ch);
 struct vmbus_server *vmbus_channel_server(const struct vmbus_channel *ch);
 struct vmbus_device *vmbus_channel_device(const struct vmbus_channel *ch);
-u32 vmbus_channel_index(const struct vmbus_channel *ch); /* 0: primary */
+u32 vmbus_channel_index(const struct vmbus_channel *ch);     /* 0: primary */
 u32 vmbus_channel_target_vp(const struct vmbus_channel *ch); /* where its interrupts go */
-u32 vmbus_channel_version(const struct vmbus_channel *ch); /* VMBUS_VERSION() negotiated */
+u32 vmbus_channel_version(const struct vmbus_channel *ch);   /* VMBUS_VERSION() negotiated */
 struct loop *vmbus_channel_loop(const struct vmbus_channel *ch);
 struct gmem *vmbus_channel_gmem(const struct vmbus_channel *ch);
 /* user_data of the guest's OPEN, VMBUS_USER_DATA bytes. */

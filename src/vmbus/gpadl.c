@@ -39,7 +39,7 @@ static struct vmbus_gpadl *find_locked(struct vmbus_channel *ch, u32 id)
 {
 	struct list *pos;
 
-	list_for_each (pos, &ch->gpadls) {
+	list_for_each(pos, &ch->gpadls) {
 		struct vmbus_gpadl *g = list_entry(pos, struct vmbus_gpadl, node);
 
 		if (g->id == id)
@@ -53,7 +53,7 @@ static struct vmbus_gpadl *find_in_progress(struct vmbus_server *srv, u32 id)
 {
 	struct list *pos, *inner;
 
-	list_for_each (pos, &srv->channels) {
+	list_for_each(pos, &srv->channels) {
 		struct vmbus_channel *ch = list_entry(pos, struct vmbus_channel, node);
 
 		/* The one in progress was added last. */
@@ -199,7 +199,7 @@ void gpadl_reap(struct vmbus_channel *ch)
 	struct list *pos, *tmp;
 
 	pthread_mutex_lock(&srv->gpadl_lock);
-	list_for_each_safe (pos, tmp, &ch->gpadls) {
+	list_for_each_safe(pos, tmp, &ch->gpadls) {
 		struct vmbus_gpadl *g = list_entry(pos, struct vmbus_gpadl, node);
 
 		if (!g->dying || g->refs)
@@ -216,7 +216,7 @@ void gpadl_drop_all(struct vmbus_channel *ch)
 	struct list *pos;
 
 	pthread_mutex_lock(&ch->srv->gpadl_lock);
-	list_for_each (pos, &ch->gpadls) {
+	list_for_each(pos, &ch->gpadls) {
 		struct vmbus_gpadl *g = list_entry(pos, struct vmbus_gpadl, node);
 
 		g->dying = true;

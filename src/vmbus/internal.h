@@ -83,10 +83,10 @@ struct vmbus_channel {
 	bool in_core;	/* a flush follows: sends need not ask for one */
 	bool suboffers; /* after the next flush */
 	bool delivered;
-	struct loop_timer lull; /* armed while signals are off and completions are owed */
-	u64 lull_completions; /* stats.completions when it was armed */
-	bool lulled; /* nothing completed for a while: signals, please */
-	u32 owed; /* completions */
+	struct loop_timer lull;		 /* armed while signals are off and completions are owed */
+	u64 lull_completions;		 /* stats.completions when it was armed */
+	bool lulled;			 /* nothing completed for a while: signals, please */
+	u32 owed;			 /* completions */
 	u32 reserve_wanted, send_wanted; /* bytes of room waited for; 0: not waiting */
 	char fail_reason[128];
 	void *data;

@@ -200,7 +200,7 @@ static bool signal_params_ok(struct vmbus_server *srv, const struct vmbus_open_c
 	if (m->event_flag == 0 || m->event_flag > VMBUS_RELID_MAX || m->connection_id == 0 ||
 	    m->connection_id >> 24)
 		return false;
-	list_for_each (pos, &srv->channels) {
+	list_for_each(pos, &srv->channels) {
 		struct vmbus_channel *ch = list_entry(pos, struct vmbus_channel, node);
 
 		if (ch->relid && ch->relid != m->relid && ch->connection_id == m->connection_id)

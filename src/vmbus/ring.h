@@ -24,10 +24,10 @@
 
 /* One range of a GPA-direct packet: guest pages that hold @byte_count bytes. */
 struct vmbus_range {
-	u32 byte_count; /* not 0 */
+	u32 byte_count;	 /* not 0 */
 	u32 byte_offset; /* into the first page, below 4096 */
-	u32 page_count; /* pages the two above need; all of them are in @pfn */
-	const u8 *pfn; /* @page_count little-endian u64, not aligned */
+	u32 page_count;	 /* pages the two above need; all of them are in @pfn */
+	const u8 *pfn;	 /* @page_count little-endian u64, not aligned */
 };
 
 /*
@@ -37,15 +37,15 @@ struct vmbus_range {
 struct vmbus_packet {
 	u16 type; /* enum vmbus_packet_type as the guest wrote it; any value */
 	u16 flags;
-	u64 transaction_id; /* opaque */
+	u64 transaction_id;    /* opaque */
 	bool wants_completion; /* exactly one vmbus_complete() is owed */
-	u32 payload_bytes; /* multiple of 8: the sender's padding counts, so the
-			      payload's own length fields decide */
-	const void *payload; /* 8-aligned */
-	u32 range_count; /* GPA direct: ranges, all well-formed; else 0 */
-	u32 data_bytes; /* GPA direct: sum of byte_count */
-	const u8 *ranges; /* walk with vmbus_packet_range() */
-	u32 ring_bytes; /* what it takes in the ring, trailer included */
+	u32 payload_bytes;     /* multiple of 8: the sender's padding counts, so the
+				  payload's own length fields decide */
+	const void *payload;   /* 8-aligned */
+	u32 range_count;       /* GPA direct: ranges, all well-formed; else 0 */
+	u32 data_bytes;	       /* GPA direct: sum of byte_count */
+	const u8 *ranges;      /* walk with vmbus_packet_range() */
+	u32 ring_bytes;	       /* what it takes in the ring, trailer included */
 };
 
 /* Start with *pos = 0; false after the last range. */
@@ -82,10 +82,10 @@ struct vmbus_packet_out {
 
 struct vmbus_ring_half {
 	struct vmbus_ring_header *hdr; /* guest memory */
-	u8 *const *page; /* host address of each data page */
-	u8 *linear; /* all data, if the pages are contiguous on the host */
+	u8 *const *page;	       /* host address of each data page */
+	u8 *linear;		       /* all data, if the pages are contiguous on the host */
 	u32 data_bytes;
-	u32 index; /* ours: in: next byte to read; out: next byte to write */
+	u32 index;     /* ours: in: next byte to read; out: next byte to write */
 	u32 published; /* what the header says of it */
 };
 
@@ -93,7 +93,7 @@ struct vmbus_ring {
 	struct vmbus_ring_half in, out;
 	u8 *buf; /* private copy of the packet peeked at */
 	u32 buf_bytes;
-	u32 out_reserved; /* bytes of `out` kept for completions */
+	u32 out_reserved;  /* bytes of `out` kept for completions */
 	const char *error; /* why it is broken, NULL while it is not */
 };
 

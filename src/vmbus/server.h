@@ -60,13 +60,13 @@ struct vmbus_config {
 	void *ctx;
 	struct loop *loop; /* outlives the server */
 	struct gmem *gmem; /* the guest's memory */
-	const char *name; /* for logs: the partition; copied */
-	u32 max_version; /* highest VMBUS_VERSION() accepted; 0: all that are implemented */
-	u32 min_version; /* lowest; 0: all */
+	const char *name;  /* for logs: the partition; copied */
+	u32 max_version;   /* highest VMBUS_VERSION() accepted; 0: all that are implemented */
+	u32 min_version;   /* lowest; 0: all */
 	/* Limits of what a guest can make the host hold. 0: the default. */
 	u32 max_gpadl_pages; /* 327680 (1280 MiB) */
-	u32 max_gpadls; /* 8192 */
-	u32 max_pending; /* messages posted but not handled yet: 64 */
+	u32 max_gpadls;	     /* 8192 */
+	u32 max_pending;     /* messages posted but not handled yet: 64 */
 };
 
 /* 0 or negative errno. */

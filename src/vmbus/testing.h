@@ -50,12 +50,12 @@ struct fake_guest {
 
 	struct fake_message *log; /* messages to the guest */
 	u32 count, taken;
-	u32 refuse; /* posts to answer with -EAGAIN */
+	u32 refuse;	      /* posts to answer with -EAGAIN */
 	u32 interrupts[2048]; /* atomic, per event flag */
-	u32 last_vp; /* atomic: VP of the last interrupt */
-	u32 ports[64]; /* connection ids connected */
-	u32 connected; /* version, as connection_changed told */
-	u32 fail_port; /* event_connect fails this often */
+	u32 last_vp;	      /* atomic: VP of the last interrupt */
+	u32 ports[64];	      /* connection ids connected */
+	u32 connected;	      /* version, as connection_changed told */
+	u32 fail_port;	      /* event_connect fails this often */
 	u64 reference_100ns;
 	u32 next_gpadl;
 };
@@ -249,7 +249,9 @@ FAKE_FN void guest_post(struct fake_guest *g, const void *message, u32 bytes)
 FAKE_FN const struct fake_message *guest_take(struct fake_guest *g)
 {
 	guest_run(g);
-	return g->taken < __atomic_load_n(&g->count, __ATOMIC_ACQUIRE) ? &g->log[g->taken++ % FAKE_LOG] : NULL;
+	return g->taken < __atomic_load_n(&g->count, __ATOMIC_ACQUIRE)
+		       ? &g->log[g->taken++ % FAKE_LOG]
+		       : NULL;
 }
 
 /* The next message, which is @type and @bytes long. Waits for threads up to ten seconds. */
@@ -525,7 +527,7 @@ FAKE_FN bool guest_send_gpa(struct guest_channel *c, u16 flags, u64 xid, const u
 
 struct guest_packet {
 	struct vmbus_packet_header h;
-	u32 extra_bytes, bytes; /* bytes of payload, padding included */
+	u32 extra_bytes, bytes;			    /* bytes of payload, padding included */
 	u8 data[65536] __attribute__((aligned(8))); /* extra, then payload */
 };
 

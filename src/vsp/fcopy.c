@@ -19,7 +19,7 @@ struct fcopy {
 	enum fcopy_state state;
 	int fd;
 	u64 size, offset; /* bytes of the file, acknowledged or under way */
-	int err; /* what a cancelled copy ends with */
+	int err;	  /* what a cancelled copy ends with */
 	fcopy_done_fn done;
 	void *ctx;
 };

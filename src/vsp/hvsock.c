@@ -39,7 +39,7 @@ struct hvsock {
 	u64 timeout_ns;
 	int listen_fd;
 	struct loop_fd listen;
-	bool stopping; /* atomic */
+	bool stopping;	   /* atomic */
 	struct list conns; /* our loop */
 
 	pthread_mutex_t lock; /* count */
@@ -54,9 +54,9 @@ struct conn {
 	struct loop_timer timeout;
 	struct loop_work revoke_work; /* on the server's loop */
 	struct loop_work free_work;
-	bool dead; /* hs->lock: the device is gone, free_work is on its way */
-	u64 linger_until; /* 0: not lingering */
-	struct vmbus_device *vd; /* offered */
+	bool dead;		  /* hs->lock: the device is gone, free_work is on its way */
+	u64 linger_until;	  /* 0: not lingering */
+	struct vmbus_device *vd;  /* offered */
 	struct vmbus_channel *ch; /* open */
 	struct hv_guid service, endpoint;
 	u32 port;
@@ -64,7 +64,7 @@ struct conn {
 	bool answered; /* the guest's TL_CONNECT */
 	bool revoking;
 	bool guest_eof; /* FIN seen */
-	bool host_eof; /* FIN sent or owed */
+	bool host_eof;	/* FIN sent or owed */
 	bool fin_sent;
 	u32 out_done; /* bytes of the packet in the ring that the socket has taken */
 	char line[LINE_MAX_BYTES];
@@ -637,7 +637,7 @@ static void stop_run(void *arg)
 
 	__atomic_store_n(&hs->stopping, true, __ATOMIC_RELEASE);
 	loop_fd_del(&hs->listen);
-	list_for_each_safe (pos, tmp, &hs->conns)
+	list_for_each_safe(pos, tmp, &hs->conns)
 		conn_end(list_entry(pos, struct conn, node));
 }
 

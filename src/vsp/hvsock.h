@@ -18,10 +18,10 @@
 struct hvsock;
 
 struct hvsock_config {
-	const char *path; /* copied; an existing socket there is replaced */
-	u32 max_connections; /* 0: 256 */
+	const char *path;	/* copied; an existing socket there is replaced */
+	u32 max_connections;	/* 0: 256 */
 	u64 connect_timeout_ns; /* until the guest opens the channel; 0: 5 s */
-	struct loop *loop; /* runs the data; NULL: a loop and thread of its own */
+	struct loop *loop;	/* runs the data; NULL: a loop and thread of its own */
 };
 
 /*

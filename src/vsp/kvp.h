@@ -14,7 +14,7 @@ struct kvp;
 
 struct kvp_item {
 	char key[IC_KVP_KEY_MAX / 2 * 3];
-	u32 type; /* enum ic_kvp_value_type */
+	u32 type;			      /* enum ic_kvp_value_type */
 	char value[IC_KVP_VALUE_MAX / 2 * 3]; /* numbers in decimal */
 };
 

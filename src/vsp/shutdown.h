@@ -13,10 +13,10 @@ struct shutdown_ic;
 enum shutdown_state {
 	SHUTDOWN_NONE, /* the guest has no driver running: it can not be asked */
 	SHUTDOWN_READY,
-	SHUTDOWN_ASKED, /* no answer yet */
+	SHUTDOWN_ASKED,	   /* no answer yet */
 	SHUTDOWN_ACCEPTED, /* the guest is on its way */
-	SHUTDOWN_REFUSED, /* it answered with an error */
-	SHUTDOWN_TIMEOUT, /* it did not answer */
+	SHUTDOWN_REFUSED,  /* it answered with an error */
+	SHUTDOWN_TIMEOUT,  /* it did not answer */
 };
 
 enum shutdown_action { SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT };

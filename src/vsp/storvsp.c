@@ -27,7 +27,7 @@ struct storvsp {
 	struct vmbus_device *vd;
 	struct scsi_bus bus;
 	struct scsi_bus elsewhere; /* the other targets: nobody, which is an answer too */
-	u32 state; /* atomic enum storvsp_state; written on the primary's loop */
+	u32 state;		   /* atomic enum storvsp_state; written on the primary's loop */
 
 	pthread_mutex_t lock;	  /* notify_loop, notify */
 	struct loop *notify_loop; /* the primary's while it is open */

@@ -12,7 +12,7 @@
 
 struct vss {
 	struct ic ic;
-	u32 state; /* atomic */
+	u32 state;     /* atomic */
 	bool owe_thaw; /* a freeze was sent and no thaw after it was confirmed */
 	u32 failed_thaws;
 	bool gave_up; /* thawed without being told to */

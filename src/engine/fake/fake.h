@@ -19,17 +19,17 @@
 #define FAKE_OUT_BYTES 2 /* OUT imm8, AL: what completing a hypercall adds to RIP */
 
 enum fake_call {
-	FAKE_MSI, /* a: address, b: data */
-	FAKE_MAP, /* a: gpa, b: bytes */
-	FAKE_UNMAP, /* a: gpa */
-	FAKE_IRQFD_ADD, /* a: address, b: data, c: gsi */
+	FAKE_MSI,	   /* a: address, b: data */
+	FAKE_MAP,	   /* a: gpa, b: bytes */
+	FAKE_UNMAP,	   /* a: gpa */
+	FAKE_IRQFD_ADD,	   /* a: address, b: data, c: gsi */
 	FAKE_IRQFD_UPDATE, /* the same */
 	FAKE_IRQFD_REMOVE, /* c: gsi */
-	FAKE_IOEVENTFD, /* a: address, b: add, c: fd */
+	FAKE_IOEVENTFD,	   /* a: address, b: add, c: fd */
 	FAKE_IOAPIC_ROUTE, /* a: address, b: data, c: pin */
-	FAKE_EXCEPTION, /* a: RIP, b: vector, c: error code as u64 */
-	FAKE_SET_CPUID, /* b: entries, c: vCPU id */
-	FAKE_SET_MSR, /* a: index, b: value, c: vCPU id */
+	FAKE_EXCEPTION,	   /* a: RIP, b: vector, c: error code as u64 */
+	FAKE_SET_CPUID,	   /* b: entries, c: vCPU id */
+	FAKE_SET_MSR,	   /* a: index, b: value, c: vCPU id */
 	FAKE_CALLS,
 };
 
@@ -47,8 +47,8 @@ struct fake_slot {
 struct fake_vm {
 	struct engine_vm vm;
 	struct engine_vm_config config;
-	u64 tsc; /* atomic; moved by hand */
-	u64 tsc_hz; /* change before anything reads it */
+	u64 tsc;	      /* atomic; moved by hand */
+	u64 tsc_hz;	      /* change before anything reads it */
 	pthread_mutex_t lock; /* guards everything below */
 	u32 count[FAKE_CALLS];
 	struct fake_record record[FAKE_RECORDS]; /* ring: the newest is records - 1 */
@@ -73,9 +73,9 @@ struct fake_vcpu {
 	struct engine_mode mode; /* default: 64-bit, CPL 0 */
 	u8 xmm[16][16];
 	struct engine_msr msr[FAKE_MSRS];
-	bool completed; /* the last exit's instruction is finished */
-	bool irq_pending; /* atomic */
-	bool sregs_refused; /* vcpu_set_sregs() gives -EINVAL */
+	bool completed;	      /* the last exit's instruction is finished */
+	bool irq_pending;     /* atomic */
+	bool sregs_refused;   /* vcpu_set_sregs() gives -EINVAL */
 	pthread_mutex_t lock; /* guards everything below */
 	pthread_cond_t wake;
 	struct fake_step *step; /* the queue, grown as needed */

@@ -42,7 +42,8 @@ static int trap_synthetic_msrs(int fd)
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
 		.ranges = { { .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
-			      .nmsrs = SYNTHETIC_MSR_COUNT, .base = SYNTHETIC_MSR_FIRST,
+			      .nmsrs = SYNTHETIC_MSR_COUNT,
+			      .base = SYNTHETIC_MSR_FIRST,
 			      .bitmap = deny_all } },
 	};
 	int ret = enable_cap(fd, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER);
@@ -76,7 +77,8 @@ static int vm_create(void *ctx, const struct engine_vm_config *cfg, struct engin
 
 	if (!vm)
 		return -ENOMEM;
-	*vm = (struct kvm_vm){ .vm.ops = &kvm_engine_ops, .engine = e,
+	*vm = (struct kvm_vm){ .vm.ops = &kvm_engine_ops,
+			       .engine = e,
 			       .max_vcpus = cfg->max_vcpus,
 			       .hypercall_port = cfg->hypercall_port };
 	pthread_mutex_init(&vm->lock, NULL);
@@ -159,7 +161,8 @@ static int vm_unmap(struct engine_vm *v, u64 gpa)
 
 static int vm_msi(struct engine_vm *v, u64 address, u32 data)
 {
-	struct kvm_msi msi = { .address_lo = (u32)address, .address_hi = (u32)(address >> 32),
+	struct kvm_msi msi = { .address_lo = (u32)address,
+			       .address_hi = (u32)(address >> 32),
 			       .data = data };
 
 	return kvm_ioctl(kvm_vm_of(v)->fd, KVM_SIGNAL_MSI, &msi);
@@ -213,7 +216,8 @@ static int vm_ioapic_route(struct engine_vm *v, u32 pin, u64 address, u32 data)
 
 static int irqfd_set(struct kvm_vm *vm, const struct engine_irqfd *i, bool remove)
 {
-	struct kvm_irqfd irqfd = { .fd = (u32)i->fd, .gsi = i->gsi,
+	struct kvm_irqfd irqfd = { .fd = (u32)i->fd,
+				   .gsi = i->gsi,
 				   .flags = remove ? KVM_IRQFD_FLAG_DEASSIGN : 0 };
 
 	return kvm_ioctl(vm->fd, KVM_IRQFD, &irqfd);

@@ -69,12 +69,23 @@ int kvm_vcpu_get_sregs(struct engine_vcpu *vcpu, struct engine_sregs *out)
 	if (ret < 0)
 		return ret;
 	*out = (struct engine_sregs){
-		.cs = segment_get(&s.cs), .ds = segment_get(&s.ds), .es = segment_get(&s.es),
-		.fs = segment_get(&s.fs), .gs = segment_get(&s.gs), .ss = segment_get(&s.ss),
-		.tr = segment_get(&s.tr), .ldt = segment_get(&s.ldt),
-		.gdt = { s.gdt.base, s.gdt.limit }, .idt = { s.idt.base, s.idt.limit },
-		.cr0 = s.cr0, .cr2 = s.cr2, .cr3 = s.cr3, .cr4 = s.cr4, .cr8 = s.cr8,
-		.efer = s.efer, .apic_base = s.apic_base,
+		.cs = segment_get(&s.cs),
+		.ds = segment_get(&s.ds),
+		.es = segment_get(&s.es),
+		.fs = segment_get(&s.fs),
+		.gs = segment_get(&s.gs),
+		.ss = segment_get(&s.ss),
+		.tr = segment_get(&s.tr),
+		.ldt = segment_get(&s.ldt),
+		.gdt = { s.gdt.base, s.gdt.limit },
+		.idt = { s.idt.base, s.idt.limit },
+		.cr0 = s.cr0,
+		.cr2 = s.cr2,
+		.cr3 = s.cr3,
+		.cr4 = s.cr4,
+		.cr8 = s.cr8,
+		.efer = s.efer,
+		.apic_base = s.apic_base,
 	};
 	return 0;
 }

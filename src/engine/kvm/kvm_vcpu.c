@@ -36,7 +36,8 @@ static void kick_handler_install(void)
 static int vcpu_setup(struct kvm_vcpu *v)
 {
 	struct kvm_enable_cap pv = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = { 1 } };
-	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET,
+	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL,
+				       .attr = KVM_VCPU_TSC_OFFSET,
 				       .addr = (u64)(uintptr_t)&v->vm->tsc_offset };
 	int ret;
 
@@ -126,7 +127,8 @@ struct engine_mode kvm_vcpu_mode(struct engine_vcpu *vcpu)
 {
 	const struct kvm_sregs *s = &kvm_vcpu_of(vcpu)->run->s.regs.sregs;
 
-	return (struct engine_mode){ .cpl = s->ss.dpl, .protected_mode = s->cr0 & 1,
+	return (struct engine_mode){ .cpl = s->ss.dpl,
+				     .protected_mode = s->cr0 & 1,
 				     .long_mode = (s->efer & BIT(10)) && s->cs.l };
 }
 
@@ -248,8 +250,7 @@ static void give_answers(struct kvm_vcpu *v)
 {
 	const struct engine_exit *exit = &v->vcpu.exit;
 
-	if (v->answer_due &&
-	    (exit->kind == ENGINE_EXIT_RDMSR || exit->kind == ENGINE_EXIT_WRMSR)) {
+	if (v->answer_due && (exit->kind == ENGINE_EXIT_RDMSR || exit->kind == ENGINE_EXIT_WRMSR)) {
 		v->run->msr.data = exit->msr.value;
 		v->run->msr.error = exit->msr.fault;
 	}

@@ -209,7 +209,7 @@ static int set_registers(struct vm *vm)
 	sregs.cr0 = 0x80000033; /* PG NE ET MP PE */
 	sregs.cr3 = GPA_PML4;
 	sregs.cr4 = 0x620 | (vm->flags & FLAG_XSAVE ? BIT(18) : 0); /* PAE OSFXSR OSXMMEXCPT */
-	sregs.efer = 0x500; /* LME LMA */
+	sregs.efer = 0x500;					    /* LME LMA */
 	if (ioctl(vm->vcpu, KVM_SET_SREGS, &sregs) < 0 || ioctl(vm->vcpu, KVM_SET_REGS, &regs) < 0)
 		return -errno;
 	return 0;

@@ -11,15 +11,15 @@
 #include "base/types.h"
 
 struct kvm_probe {
-	bool present; /* /dev/kvm can be opened */
-	bool runs; /* the probe VM ran, correctly and at the speed of hardware */
-	bool usable; /* runs, and no capability is missing */
-	char reason[256]; /* one sentence, in either case */
+	bool present;	   /* /dev/kvm can be opened */
+	bool runs;	   /* the probe VM ran, correctly and at the speed of hardware */
+	bool usable;	   /* runs, and no capability is missing */
+	char reason[256];  /* one sentence, in either case */
 	char missing[256]; /* capabilities Nestor needs and this KVM lacks, separated by a blank */
 	char lacking[256]; /* those it can do without */
-	u32 loop_ps; /* picoseconds per instruction of a ring-0 loop */
-	u32 exit_ns; /* per port write that exits to us */
-	u32 elapsed_us; /* of the whole probe */
+	u32 loop_ps;	   /* picoseconds per instruction of a ring-0 loop */
+	u32 exit_ns;	   /* per port write that exits to us */
+	u32 elapsed_us;	   /* of the whole probe */
 };
 
 /*
