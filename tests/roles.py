@@ -228,7 +228,7 @@ def linux7_power_off():
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--list"]:
-        for name in boots.cases.keys() - THEIRS:
+        for name in sorted(boots.cases.keys() - THEIRS):
             print(name, *boots.cases[name][:2])
         sys.exit(0)
     sys.exit(boots.main(GOLDEN_BOOTS))
