@@ -80,7 +80,8 @@ static struct hv_interrupt_entry mapped(void)
 static u16 unmap(u64 device, struct hv_interrupt_entry entry)
 {
 	const struct hv_input_unmap_device_interrupt in = { .partition_id = HV_PARTITION_ID_SELF,
-							    .device_id = device, .entry = entry };
+							    .device_id = device,
+							    .entry = entry };
 
 	memcpy(ct.ram + IN_GPA, &in, sizeof(in));
 	return call(HVCALL_UNMAP_DEVICE_INTERRUPT);
