@@ -222,8 +222,8 @@ def daemons_root(d):
 @case("control-services", timeout=600)
 def services():
     script = ("export PATH=/bin:/usr/sbin; for d in kvp vss fcopy; do hv_${d}_daemon || echo no $d; done; "
-              "echo up; while :; do sleep 0.3; [ -e /tmp/copied ] && break; done; "
-              "md5sum /tmp/copied; sleep 1000")
+              "echo up; while :; do sleep 0.3; now=$(md5sum /tmp/copied 2>/dev/null); "
+              "[ \"$now\" = \"$last\" ] || echo \"$now\"; last=$now; done")
     with scratch() as d:
         root = daemons_root(d)
         if not root:
@@ -303,7 +303,8 @@ USAGE = (
 def usage():
     for args in USAGE:
         r = nestor(*args)
-        check(" ".join(args), r.code == 2 and len((r.out + r.err).splitlines()) == 1, r)
+        check(" ".join(args), r.code == 2 and len((r.out + r.err).splitlines()) == 1 and
+              "there is no command" not in r.err, r)
 
 
 if __name__ == "__main__":

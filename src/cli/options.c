@@ -7,7 +7,7 @@
 #include <string.h>
 
 const char exit_status_text[] = "0    the guest powered off, or its command succeeded\n"
-				"1-99 the status of the guest's command\n"
+				"N    the status of the guest's command\n"
 				"2    wrong usage: an option, a file, a kernel, too little memory\n"
 				"100  the guest reset itself\n"
 				"101  the guest panicked\n"

@@ -14,8 +14,13 @@
 
 static bool same(const struct device_interrupt *d, u64 device_id, u32 low, u32 high)
 {
-	/* The guest owns the mask bit of an entry; delivery status and remote IRR are read-only. */
-	const u32 own = BIT(12) | BIT(14) | BIT(16);
+	/*
+	 * The guest owns the mask bit of a redirection entry; delivery status and remote
+	 * IRR are read-only. In an MSI these bits are part of the destination.
+	 */
+	const u32 own = HV_DEVICE_TYPE(device_id) == HV_DEVICE_TYPE_IOAPIC
+				? BIT(12) | BIT(14) | BIT(16)
+				: 0;
 
 	return d->device_id == device_id && (d->entry.low & ~own) == (low & ~own) &&
 	       d->entry.high == high;

@@ -15,7 +15,7 @@
 #include "core/port.h"
 #include "core/vp.h"
 
-/* ENDBR64; OUT 0x7C, EAX; RET. Position independent: a root calls its own copy. */
+/* ENDBR64; IN EAX, 0x7C; RET. Position independent: a root calls its own copy. */
 static const u8 hypercall_code[] = { 0xF3, 0x0F, 0x1E, 0xFA, 0xE5, HYPERCALL_PORT, 0xC3 };
 
 void hypervisor_init(struct hypervisor *hv, const char *name, struct refclock *clock,

@@ -145,6 +145,7 @@ static void registers_reset_locked(struct synic *s)
 	s->scontrol = 0;
 	s->simp = partition_hv_page_gpa(vp->partition, vp->index, HV_PAGE_SIMP);
 	s->siefp = partition_hv_page_gpa(vp->partition, vp->index, HV_PAGE_SIEFP);
+	s->sirbp = partition_hv_page_gpa(vp->partition, vp->index, HV_PAGE_SIRBP);
 	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
 		s->sint[i] = HV_SINT_RESET;
 }
@@ -271,6 +272,20 @@ static enum vp_fault simp_write(struct vp *vp, u32 i, u64 value)
 	return page_write(vp, &vp->synic.simp, &vp->synic.simp_page, value);
 }
 
+/* The event ring page of doorbells: a parent's. It stays where it is, so nothing is laid over. */
+static enum vp_fault sirbp_read(struct vp *vp, u32 i, u64 *value)
+{
+	return page_read(vp, &vp->synic.sirbp, value);
+}
+
+static enum vp_fault sirbp_write(struct vp *vp, u32 i, u64 value)
+{
+	pthread_mutex_lock(&vp->synic.lock);
+	vp->synic.sirbp = value & (HV_MSR_PAGE_GPN_MASK | HV_MSR_PAGE_ENABLE);
+	pthread_mutex_unlock(&vp->synic.lock);
+	return VP_OK;
+}
+
 static enum vp_fault eom_read(struct vp *vp, u32 i, u64 *value)
 {
 	*value = 0;
@@ -332,6 +347,8 @@ const struct msr_desc synic_msrs[] = {
 	{ HV_X64_MSR_SIEFP, 1, "SIEFP", siefp_read, siefp_write, SYNIC_ROW },
 	{ HV_X64_MSR_SIMP, 1, "SIMP", simp_read, simp_write, SYNIC_ROW },
 	{ HV_X64_MSR_EOM, 1, "EOM", eom_read, eom_write, SYNIC_ROW },
+	{ HV_X64_MSR_SIRBP, 1, "SIRBP", sirbp_read, sirbp_write,
+	  .privilege = HV_PRIV_ACCESS_SYNIC_REGS | HV_PRIV_CREATE_PARTITIONS },
 	{ HV_X64_MSR_SINT0, HV_SYNIC_SINT_COUNT, "SINT", sint_read, sint_write, SYNIC_ROW },
 	{ 0 },
 };

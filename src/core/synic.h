@@ -32,7 +32,7 @@ struct message {
 struct synic {
 	struct vp *vp;
 	pthread_mutex_t lock; /* guards everything below */
-	u64 scontrol, simp, siefp;
+	u64 scontrol, simp, siefp, sirbp;
 	u64 sint[HV_SYNIC_SINT_COUNT];
 	struct overlay simp_page, siefp_page;
 	struct list queue[HV_SYNIC_SINT_COUNT]; /* struct message, in order */
