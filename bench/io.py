@@ -54,10 +54,10 @@ set -u; PATH=$PATH:/usr/sbin:/sbin
 S=$(mktemp -d /dev/shm/nestor-bench.XXXXXX); trap 'rm -rf $S' EXIT; cd $S; export TMPDIR=$S
 ip link set lo up 2>/dev/null
 truncate -s ${DISK_MIB}M data.img
-qemu-img create -q -f qcow2 -b $IMAGE -F raw root.qcow2
+overlay() { rm -f root.qcow2; qemu-img create -q -f qcow2 -b $IMAGE -F raw root.qcow2; }
 iperf3 -s -p $PORT >server.log 2>&1 & server=$!
 i=0; while [ $i -lt $ROUNDS ]; do
-    echo "@@nestor"; : >out
+    echo "@@nestor"; : >out; overlay
     $NESTOR run --name bench$$ --kernel $KERNEL --cpus $CPUS --memory ${MEMORY}M --timeout 900 \
         --disk root.qcow2,format=qcow2 --disk data.img --net user \
         --append "root=LABEL=nestor-root rw" -- bash -c "PAUSE=3; $(cat $D/vars); $(cat $D/guest.sh)" \
@@ -67,7 +67,7 @@ i=0; while [ $i -lt $ROUNDS ]; do
     while kill -0 $pid 2>/dev/null && ! grep -q '^@looked' out; do sleep 0.2; done
     sleep 1; echo "@stat after"; $NESTOR stat bench$$ --json
     wait $pid; tr -d '\r' <out; cat err >&2
-    echo "@@qemu"
+    echo "@@qemu"; overlay
     qemu-system-x86_64 -accel kvm -M q35 -cpu host -smp $CPUS -m $MEMORY -nodefaults -no-user-config \
         -display none -serial stdio -no-reboot -kernel $VMLINUZ -initrd $D/initrd-qemu \
         -append "console=ttyS0 quiet root=LABEL=nestor-root rw" \
