@@ -9,6 +9,7 @@ NESTOR names the program (default: build/nestor beside this directory).
 """
 import json, os, re, shutil, signal, subprocess, sys, threading, time
 
+os.environ.pop("NESTOR_INCUBATOR_RETRY", None)    # it would hold the output back, which is read live
 import boots
 from boots import NESTOR, case, check, nestor, scratch
 
