@@ -69,7 +69,7 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 	registers_reset(p);
 	p->vps = calloc(cfg->max_vps, sizeof(*p->vps));
 	if (!p->vps || overlay_init(&p->hypercall_page, "hypercall") ||
-	    overlay_init(&p->tsc_page, "reference TSC")) {
+	    overlay_init(&p->tsc_page, "reference-TSC")) {
 		partition_destroy(p);
 		return -ENOMEM;
 	}

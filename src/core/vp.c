@@ -34,7 +34,7 @@ int vp_create(struct partition *p, struct engine_vcpu *vcpu, struct vp **out)
 	vp->buffers = aligned_alloc(64, align_up(sizeof(*vp->buffers), 64));
 	vp->hypercall_counts = calloc(hypercall_row_count(), sizeof(*vp->hypercall_counts));
 	vp->msr_counts = calloc(msr_row_count(), sizeof(*vp->msr_counts));
-	if (synic_init(&vp->synic, vp) || overlay_init(&vp->assist_page, "VP assist") ||
+	if (synic_init(&vp->synic, vp) || overlay_init(&vp->assist_page, "VP-assist") ||
 	    !vp->buffers || !vp->hypercall_counts || !vp->msr_counts)
 		return -ENOMEM; /* the partition destroys what is there */
 	*out = vp;
