@@ -14,10 +14,10 @@ THEIRS = set(boots.cases)
 TOOL = os.path.dirname(boots.HERE) + "/tools/linux"
 
 NET = ("ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; echo @ping; "
-       "ping -c 3 10.0.2.2; echo @end; ")
+       "ping -c 3 10.0.2.2; echo @end; sleep 1; ")
 LOOK = ("echo @dmesg; dmesg | grep -iE 'hyper-v|vmbus|mshv|unchecked|BUG|Oops|WARNING'; "
-        "echo @vmbus; ls /sys/bus/vmbus/devices; echo @interrupts; cat /proc/interrupts; "
-        "echo @end; ")
+        "echo @vmbus; ls /sys/bus/vmbus/devices 2>/dev/null; echo @interrupts; cat /proc/interrupts; "
+        "echo @end; sleep 1; ")
 
 
 def kernel(series, *options):
