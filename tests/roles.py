@@ -181,7 +181,7 @@ def hotplug():
         r = boot("6.12", "--role", role, "--cpus", "2",
                  sh="cd /sys/devices/system/cpu/cpu1; echo 0 > online; cat online; nproc; "
                     "echo 1 > online; cat online; nproc; dmesg | grep -iE 'BUG|WARNING|Oops'")
-        check(f"{role}: a processor goes and comes back", r.out.split()[-4:] == ["0", "1", "1", "2"],
+        check(f"{role}: a processor goes and comes back", r.out.split()[:4] == ["0", "1", "1", "2"],
               r)
 
 
