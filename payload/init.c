@@ -481,6 +481,43 @@ static void __attribute__((noreturn)) end_machine(unsigned int command)
 		sys_pause();
 }
 
+static unsigned int exit_status(int wstatus)
+{
+	if (wstatus & 0x7F)
+		return STATUS_SIGNAL + ((unsigned int)wstatus & 0x7F);
+	return (unsigned int)wstatus >> 8 & 0xFF;
+}
+
+/*
+ * Leads the command's session. When a leader ends, the kernel hangs its terminal up
+ * and drops what was not sent: so the leader waits for the command and for the terminal.
+ */
+static void lead(char **argv, char **envp, const char *path)
+{
+	int wstatus = 0;
+	long child;
+
+	sys_setsid();
+	sys_ioctl(0, TIOCSCTTY, 1);
+	child = sys_fork();
+	if (child == 0) {
+		unsigned int status;
+
+		sys_sigprocmask(SIG_SETMASK, 0);
+		status = exec_search(argv, envp, path);
+		say(argv[0], status == STATUS_NOT_FOUND ? ": not found" : ": cannot be run", "",
+		    "");
+		sys_exit((int)status);
+	}
+	sys_sigprocmask(SIG_SETMASK, ~0ul);
+	if (child < 0)
+		sys_exit(STATUS_NOT_EXECUTABLE);
+	while (sys_wait4(child, &wstatus, 0) < 0)
+		;
+	sys_ioctl(1, TCSBRK, 1);
+	sys_exit((int)exit_status(wstatus));
+}
+
 /*
  * In a session of its own, with the console as controlling terminal. Reaps until it
  * ends, and does what /sbin/poweroff asks of an init: so does the kernel when the
@@ -491,17 +528,8 @@ static unsigned int run(char **argv, char **envp, const char *path)
 	long child = sys_fork(), pid, sig;
 	int wstatus = 0;
 
-	if (child == 0) {
-		unsigned int status;
-
-		sys_setsid();
-		sys_ioctl(0, TIOCSCTTY, 1);
-		sys_sigprocmask(SIG_SETMASK, 0);
-		status = exec_search(argv, envp, path);
-		say(argv[0], status == STATUS_NOT_FOUND ? ": not found" : ": cannot be run", "",
-		    "");
-		sys_exit((int)status);
-	}
+	if (child == 0)
+		lead(argv, envp, path);
 	if (child < 0)
 		return STATUS_NOT_EXECUTABLE;
 	for (;;) {
@@ -515,9 +543,7 @@ static unsigned int run(char **argv, char **envp, const char *path)
 		if (sig > 0 && (SIG(sig) & SIGS_RESTART))
 			end_machine(REBOOT_RESTART);
 	}
-	if (wstatus & 0x7F)
-		return STATUS_SIGNAL + ((unsigned int)wstatus & 0x7F);
-	return (unsigned int)wstatus >> 8 & 0xFF;
+	return exit_status(wstatus);
 }
 
 /* Kernel's environment with a PATH and a HOME that fit. */
