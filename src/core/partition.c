@@ -24,6 +24,8 @@ void hypervisor_init(struct hypervisor *hv, const char *name, struct refclock *c
 	*hv = (struct hypervisor){
 		.name = name, .clock = clock, .timers = timers, .next_partition_id = 1
 	};
+	list_init(&hv->children);
+	pthread_mutex_init(&hv->children_lock, NULL);
 }
 
 u64 partition_hv_page_gpa(const struct partition *p, u32 index, enum hv_page page)
@@ -59,7 +61,9 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 				 .gmem = gmem,
 				 .vm = vm,
 				 .ops = ops,
-				 .ctx = ctx };
+				 .ctx = ctx,
+				 .clock = hv->clock,
+				 .timers = hv->timers };
 	list_init(&p->overlays);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_mutex_init(&p->overlay_lock, NULL);
@@ -279,7 +283,7 @@ const struct msr_desc partition_msrs[] = {
 
 static enum vp_fault ref_count_read(struct vp *vp, u32 i, u64 *value)
 {
-	*value = refclock_now_100ns(vp->partition->hv->clock);
+	*value = refclock_now_100ns(vp->partition->clock);
 	return VP_OK;
 }
 
@@ -304,7 +308,7 @@ static enum vp_fault tsc_page_write(struct vp *vp, u32 i, u64 value)
 		if (++p->tsc_sequence + 1 <= 1)
 			p->tsc_sequence = 1;
 		*page = (struct hv_reference_tsc_page){ .sequence = p->tsc_sequence,
-							.scale = p->hv->clock->scale };
+							.scale = p->clock->scale };
 	}
 	ret = page_set(p, &p->tsc_page, value);
 	if (!ret)
@@ -315,7 +319,7 @@ static enum vp_fault tsc_page_write(struct vp *vp, u32 i, u64 value)
 
 static enum vp_fault tsc_frequency_read(struct vp *vp, u32 i, u64 *value)
 {
-	*value = vp->partition->hv->clock->tsc_hz;
+	*value = vp->partition->clock->tsc_hz;
 	return VP_OK;
 }
 

@@ -27,6 +27,7 @@
 #define PARTITION_VPS_MAX 1024
 #define CONNECTION_HASH	  256
 
+struct child;
 struct connection;
 struct vp;
 
@@ -34,7 +35,13 @@ struct hypervisor {
 	const char *name; /* "hv", "L0", "L1": who served a call, in traces and tables */
 	struct refclock *clock;
 	struct timer_service *timers;
-	u64 next_partition_id;
+	u64 next_partition_id;	       /* under children_lock */
+	pthread_mutex_t children_lock; /* guards: children, their references */
+	struct list children;	       /* struct child */
+	/* What a child's VP may have at most: the engine's processor. Set by the machine. */
+	struct engine *engine;
+	const struct engine_cpuid *child_cpuid;
+	u32 child_cpuid_count;
 };
 
 void hypervisor_init(struct hypervisor *hv, const char *name, struct refclock *clock,
@@ -105,6 +112,11 @@ struct partition {
 	struct engine_vm *vm;
 	const struct partition_ops *ops;
 	void *ctx;
+
+	struct child *child; /* NULL: not made by a hypercall */
+	/* Its time; the hypervisor's unless it is a child. */
+	struct refclock *clock;
+	struct timer_service *timers;
 
 	struct vp **vps; /* by VP index; filled before any VP runs */
 	u32 vp_count;

@@ -43,7 +43,7 @@ static enum hv_status call_lp_run_time(struct hypercall *hc)
 	/* Linux learns from this status that no kernel before it has started the processors. */
 	if (!lp_exists(hc->vp->partition, in->lp_index))
 		return HV_STATUS_INVALID_LP_INDEX;
-	out->global_time = refclock_now_100ns(hc->vp->partition->hv->clock);
+	out->global_time = refclock_now_100ns(hc->vp->partition->clock);
 	out->local_run_time = vp_runtime_100ns();
 	return HV_STATUS_SUCCESS;
 }

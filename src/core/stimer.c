@@ -20,7 +20,7 @@
 
 static u64 now_100ns(const struct stimer *st)
 {
-	return refclock_now_100ns(st->vp->partition->hv->clock);
+	return refclock_now_100ns(st->vp->partition->clock);
 }
 
 /* @earliest: not before, even if the timer is overdue. */
@@ -176,7 +176,7 @@ void stimer_init(struct stimer *st, struct vp *vp, u32 index)
 {
 	*st = (struct stimer){ .vp = vp, .index = index };
 	pthread_mutex_init(&st->lock, NULL);
-	timer_init(&st->timer, vp->partition->hv->timers, fire);
+	timer_init(&st->timer, vp->partition->timers, fire);
 	st->message = (struct message){
 		.m = { .type = HV_MESSAGE_TIMER_EXPIRED,
 		       .payload_bytes = sizeof(struct hv_timer_message_payload) },

@@ -28,7 +28,8 @@ struct vp {
 	struct partition *partition;
 	u32 index;
 	struct engine_vcpu *vcpu;
-	struct vp *outer; /* of L0; NULL unless this is a nested root's VP */
+	struct child_vp *child; /* NULL: not a child's */
+	struct vp *outer;	/* of L0; NULL unless this is a nested root's VP */
 
 	/* Owned by the VP thread. */
 	struct hypercall_buffers *buffers;

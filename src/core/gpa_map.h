@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The memory of a child partition: for each page of its address space the
+ * parent's page that backs it, with rights. Behind it one reserved range of our
+ * address space, in which runs of pages are mappings of the parent's RAM, under a
+ * few engine slots. A child's VP is never run while a page of its RAM is mapped
+ * without access (NO_ACCESS): the parent is asked to fill it first.
+ *
+ * Readers of the child's memory (struct gmem) go through the parent's own view of
+ * its RAM, so a page that the parent takes away cannot fault us; the parent gets
+ * the page back only when all VPs of the child are parked (child_hold()).
+ */
+#ifndef NESTOR_CORE_GPA_MAP_H
+#define NESTOR_CORE_GPA_MAP_H
+
+#include "core/partition.h"
+
+struct gpa_map;
+
+/* -ENOMEM. @p: the child; its parent outlives it. Sets up p->gmem to read through the map. */
+int gpa_map_create(struct partition *p, struct gpa_map **out);
+/* No VP runs any more. Everything the map held is the parent's again. */
+void gpa_map_destroy(struct gpa_map *map);
+
+/*
+ * Before a VP enters the guest: changes of the map reach the engine. False: a page
+ * has no access; its GPA is in @missing and the parent must be asked for it.
+ * VP thread, not in the guest, no lock held.
+ */
+bool gpa_map_prepare(struct gpa_map *map, u64 *missing);
+
+/* What is at @gpa. */
+enum gpa_access { GPA_UNMAPPED, GPA_NO_ACCESS, GPA_READ_ONLY, GPA_WRITABLE };
+enum gpa_access gpa_map_lookup(struct gpa_map *map, u64 gpa);
+
+/* An overlay page of the child's (core/overlay.c): seen at @gpa instead of RAM; NULL removes it. */
+int gpa_map_overlay(struct gpa_map *map, u64 gpa, void *page);
+/* Pages that gpa_map_overlay() can show. */
+void *gpa_map_overlay_page_alloc(struct gpa_map *map);
+void gpa_map_overlay_page_free(struct gpa_map *map, void *page);
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Intercepts of a child's VP: from an exit of the engine to the message its parent
+ * reads, with the state before the instruction. VP thread only; each ends in
+ * child_vp_intercept(). TLFS: intercepts; layouts: hvdef/intercept.h.
+ */
+#ifndef NESTOR_CORE_INTERCEPT_H
+#define NESTOR_CORE_INTERCEPT_H
+
+#include "core/vp.h"
+
+/* Port I/O. The instruction is undone: the parent finishes it. */
+void intercept_io(struct vp *vp, struct engine_exit *exit);
+/* Access to an address without memory. */
+void intercept_mmio(struct vp *vp, struct engine_exit *exit);
+/* Memory behind a slot was not accessible (write to read-only memory, a hole). */
+void intercept_memory(struct vp *vp, struct engine_exit *exit);
+/* Asks the parent to fill a page of its RAM, before the VP runs. */
+void intercept_missing_page(struct vp *vp, u64 gpa);
+void intercept_triple_fault(struct vp *vp);
+void intercept_eoi(struct vp *vp, u8 vector);
+/* A SINT of the VP's can take a message, as the parent asked to be told. */
+void intercept_sint_deliverable(struct vp *vp, u16 sints);
+
+#endif

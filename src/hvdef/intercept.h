@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* Intercept messages and address translation as a parent sees them. TLFS: intercepts, hypercalls. */
+#ifndef NESTOR_HVDEF_INTERCEPT_H
+#define NESTOR_HVDEF_INTERCEPT_H
+
+#include "base/types.h"
+
+enum hv_translate_result {
+	HV_TRANSLATE_SUCCESS,
+	HV_TRANSLATE_PAGE_NOT_PRESENT,
+	HV_TRANSLATE_PRIVILEGE_VIOLATION,
+	HV_TRANSLATE_INVALID_PAGE_TABLE_FLAGS,
+	HV_TRANSLATE_GPA_UNMAPPED,
+	HV_TRANSLATE_GPA_NO_READ_ACCESS,
+	HV_TRANSLATE_GPA_NO_WRITE_ACCESS,
+	HV_TRANSLATE_GPA_ILLEGAL_OVERLAY_ACCESS,
+	HV_TRANSLATE_INTERCEPT,
+};
+
+#endif
