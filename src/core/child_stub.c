@@ -28,6 +28,7 @@ STUB void intercept_memory(struct vp *vp, struct engine_exit *exit) { }
 STUB void intercept_missing_page(struct vp *vp, u64 gpa) { }
 STUB void intercept_triple_fault(struct vp *vp) { }
 STUB void intercept_eoi(struct vp *vp, u8 vector) { }
+STUB void intercept_hypercall(struct vp *vp) { }
 STUB void intercept_sint_deliverable(struct vp *vp, u16 sints) { }
 STUB enum hv_translate_result walk(struct vp *vp, u64 gva, u64 flags, u64 *gpa)
 {
