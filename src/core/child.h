@@ -76,6 +76,7 @@ struct child_vp {
 	bool explicit_suspend, intercept_suspend;
 	bool in_guest; /* the thread is in the engine or handles an exit: registers are its own */
 	u32 holds;
+	bool cpuid_final; /* atomic: the engine has its list */
 	u32 parent_vp; /* of the parent: who resumed it last is told of its next intercept */
 
 	/* The intercept under way: filled by intercept.c on the VP's thread. */
