@@ -7,7 +7,8 @@
  * Ownership: engine_vm_create() and engine_vcpu_create() give objects that the
  * matching _destroy() frees; vCPUs go before their VM. Errors are negative
  * errno. Unless said otherwise a vcpu function belongs to the thread that runs
- * the vCPU; vm functions and engine_vcpu_kick() may be called by any thread.
+ * the vCPU, or to another that keeps that one out of it; vm functions and engine_vcpu_kick() may be
+ * called by any thread.
  */
 #ifndef NESTOR_ENGINE_ENGINE_H
 #define NESTOR_ENGINE_ENGINE_H
@@ -66,6 +67,24 @@ struct engine_events {
 	bool interrupt_shadow; /* of STI or MOV SS */
 	bool nmi_masked;       /* until IRET */
 };
+
+/* x87 and SSE state. */
+struct engine_fpu {
+	u8 st[8][16]; /* 80 bits each */
+	u16 fcw, fsw;
+	u8 ftw; /* a bit per register: not empty */
+	u16 last_opcode;
+	u64 last_ip, last_dp;
+	u8 xmm[16][16];
+	u32 mxcsr;
+};
+
+struct engine_debugregs {
+	u64 dr[4], dr6, dr7;
+};
+
+/* What a vCPU does between instructions. */
+enum engine_activity { ENGINE_RUNS, ENGINE_HALTED, ENGINE_WAITS_FOR_SIPI };
 
 enum engine_exit_kind {
 	ENGINE_EXIT_INTR,      /* kicked, or a signal: nothing to answer */
@@ -153,9 +172,10 @@ struct engine_irqfd {
 };
 
 struct engine_vm_config {
-	u32 max_vcpus;	    /* APIC ids are below this */
-	u16 hypercall_port; /* a 32-bit IN from here is a hypercall */
-	bool trap_msrs;	    /* synthetic MSRs 0x40000000-0x400010FF exit to us */
+	u32 max_vcpus;		/* APIC ids are below this */
+	u16 hypercall_port;	/* a 32-bit IN from here is a hypercall */
+	bool trap_msrs;		/* synthetic MSRs 0x40000000-0x400010FF exit to us */
+	bool trap_unknown_msrs; /* with trap_msrs: so do those the back end does not know */
 };
 
 /* How the instruction of an exit is dropped. */
@@ -190,6 +210,8 @@ struct engine_ops {
 	u64 (*tsc_hz)(struct engine_vm *vm);
 	/* The guest's TSC now: what RDTSC would give on any of its vCPUs. Any thread. */
 	u64 (*tsc_now)(struct engine_vm *vm);
+	/* From now on it counts from @tsc. No vCPU of the VM is in run(). */
+	int (*tsc_set)(struct engine_vm *vm, u64 tsc);
 
 	int (*vcpu_create)(struct engine_vm *vm, u32 id, struct engine_vcpu **out);
 	void (*vcpu_destroy)(struct engine_vcpu *vcpu);
@@ -224,6 +246,12 @@ struct engine_ops {
 	/* XMM0-15 as 16 bytes each. */
 	int (*vcpu_get_xmm)(struct engine_vcpu *vcpu, u8 xmm[16][16]);
 	int (*vcpu_set_xmm)(struct engine_vcpu *vcpu, const u8 xmm[16][16]);
+	int (*vcpu_get_fpu)(struct engine_vcpu *vcpu, struct engine_fpu *out);
+	int (*vcpu_set_fpu)(struct engine_vcpu *vcpu, const struct engine_fpu *in);
+	int (*vcpu_get_debugregs)(struct engine_vcpu *vcpu, struct engine_debugregs *out);
+	int (*vcpu_set_debugregs)(struct engine_vcpu *vcpu, const struct engine_debugregs *in);
+	int (*vcpu_get_activity)(struct engine_vcpu *vcpu, enum engine_activity *out);
+	int (*vcpu_set_activity)(struct engine_vcpu *vcpu, enum engine_activity activity);
 	/* Architectural MSRs; an unknown one is -EINVAL. */
 	int (*vcpu_get_msr)(struct engine_vcpu *vcpu, u32 index, u64 *value);
 	int (*vcpu_set_msr)(struct engine_vcpu *vcpu, u32 index, u64 value);

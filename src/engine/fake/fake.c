@@ -8,8 +8,13 @@
 
 /* The architectural MSRs it keeps; any other is -EINVAL. */
 static const u32 known_msrs[] = {
-	0x10,	    0x174,	0x175,	    0x176,	0x277,	    0xC0000081, 0xC0000082,
-	0xC0000083, 0xC0000084, 0xC0000100, 0xC0000101, 0xC0000102, 0xC0000103, 0x40000118,
+	0x10,	    0x3B,	0x48,	    0xFE,	0x174,	    0x175,	0x176,
+	0x1A0,	    0x1D9,	0x200,	    0x201,	0x202,	    0x203,	0x204,
+	0x205,	    0x206,	0x207,	    0x208,	0x209,	    0x20A,	0x20B,
+	0x20C,	    0x20D,	0x20E,	    0x20F,	0x250,	    0x258,	0x259,
+	0x268,	    0x269,	0x26A,	    0x26B,	0x26C,	    0x26D,	0x26E,
+	0x26F,	    0x277,	0x2FF,	    0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084,
+	0xC0000100, 0xC0000101, 0xC0000102, 0xC0000103, 0x40000118,
 };
 static_assert(ARRAY_SIZE(known_msrs) <= FAKE_MSRS, "room for all");
 
@@ -167,6 +172,12 @@ static u64 tsc_now(struct engine_vm *vm)
 	return __atomic_load_n(&fake_vm(vm)->tsc, __ATOMIC_ACQUIRE);
 }
 
+static int tsc_set(struct engine_vm *vm, u64 tsc)
+{
+	fake_tsc_set(vm, tsc);
+	return 0;
+}
+
 static int vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
 {
 	struct fake_vcpu *v = calloc(1, sizeof(*v));
@@ -177,6 +188,7 @@ static int vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
 	v->vm = fake_vm(vm);
 	v->mode = (struct engine_mode){ 0, true, true };
 	v->completed = true;
+	v->activity = id ? ENGINE_WAITS_FOR_SIPI : ENGINE_RUNS;
 	for (u32 i = 0; i < ARRAY_SIZE(known_msrs); i++)
 		v->msr[i].index = known_msrs[i];
 	pthread_mutex_init(&v->lock, NULL);
@@ -333,6 +345,43 @@ static int vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16])
 	return 0;
 }
 
+/* The vectors are those of vcpu_get_xmm(). */
+static int vcpu_get_fpu(struct engine_vcpu *vcpu, struct engine_fpu *out)
+{
+	*out = fake_vcpu(vcpu)->fpu;
+	return vcpu_get_xmm(vcpu, out->xmm);
+}
+
+static int vcpu_set_fpu(struct engine_vcpu *vcpu, const struct engine_fpu *in)
+{
+	fake_vcpu(vcpu)->fpu = *in;
+	return vcpu_set_xmm(vcpu, in->xmm);
+}
+
+static int vcpu_get_debugregs(struct engine_vcpu *vcpu, struct engine_debugregs *out)
+{
+	*out = fake_vcpu(vcpu)->debugregs;
+	return 0;
+}
+
+static int vcpu_set_debugregs(struct engine_vcpu *vcpu, const struct engine_debugregs *in)
+{
+	fake_vcpu(vcpu)->debugregs = *in;
+	return 0;
+}
+
+static int vcpu_get_activity(struct engine_vcpu *vcpu, enum engine_activity *out)
+{
+	*out = fake_vcpu(vcpu)->activity;
+	return 0;
+}
+
+static int vcpu_set_activity(struct engine_vcpu *vcpu, enum engine_activity activity)
+{
+	fake_vcpu(vcpu)->activity = activity;
+	return 0;
+}
+
 static u64 *find_msr(struct engine_vcpu *vcpu, u32 index)
 {
 	struct fake_vcpu *v = fake_vcpu(vcpu);
@@ -391,6 +440,7 @@ const struct engine_ops fake_ops = {
 	.cpuid_supported = cpuid_supported,
 	.tsc_hz = tsc_hz,
 	.tsc_now = tsc_now,
+	.tsc_set = tsc_set,
 	.vcpu_create = vcpu_create,
 	.vcpu_destroy = vcpu_destroy,
 	.vcpu_set_cpuid = vcpu_set_cpuid,
@@ -406,6 +456,12 @@ const struct engine_ops fake_ops = {
 	.vcpu_set_sregs = vcpu_set_sregs,
 	.vcpu_get_xmm = vcpu_get_xmm,
 	.vcpu_set_xmm = vcpu_set_xmm,
+	.vcpu_get_fpu = vcpu_get_fpu,
+	.vcpu_set_fpu = vcpu_set_fpu,
+	.vcpu_get_debugregs = vcpu_get_debugregs,
+	.vcpu_set_debugregs = vcpu_set_debugregs,
+	.vcpu_get_activity = vcpu_get_activity,
+	.vcpu_set_activity = vcpu_set_activity,
 	.vcpu_get_msr = vcpu_get_msr,
 	.vcpu_set_msr = vcpu_set_msr,
 	.vcpu_irq_pending = vcpu_irq_pending,

@@ -15,7 +15,7 @@
 #define FAKE_TSC_HZ    1000000000ull
 #define FAKE_RECORDS   256 /* kept; older ones are only counted */
 #define FAKE_SLOTS     128
-#define FAKE_MSRS      24
+#define FAKE_MSRS      56
 #define FAKE_OUT_BYTES 2 /* OUT imm8, AL: what completing a hypercall adds to RIP */
 
 enum fake_call {
@@ -74,6 +74,9 @@ struct fake_vcpu {
 	struct engine_mode mode; /* default: 64-bit, CPL 0 */
 	struct engine_events events;
 	u8 xmm[16][16];
+	struct engine_fpu fpu; /* but for xmm */
+	struct engine_debugregs debugregs;
+	enum engine_activity activity;
 	struct engine_msr msr[FAKE_MSRS];
 	bool completed;	      /* the last exit's instruction is finished */
 	bool irq_pending;     /* atomic */

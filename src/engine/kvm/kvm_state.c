@@ -205,6 +205,98 @@ int kvm_vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16])
 	return kvm_ioctl(v->fd, KVM_SET_FPU, &fpu);
 }
 
+int kvm_vcpu_get_fpu(struct engine_vcpu *vcpu, struct engine_fpu *out)
+{
+	struct kvm_fpu k;
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_FPU, &k);
+
+	if (ret < 0)
+		return ret;
+	*out = (struct engine_fpu){ .fcw = k.fcw,
+				    .fsw = k.fsw,
+				    .ftw = k.ftwx,
+				    .last_opcode = k.last_opcode,
+				    .last_ip = k.last_ip,
+				    .last_dp = k.last_dp,
+				    .mxcsr = k.mxcsr };
+	memcpy(out->st, k.fpr, sizeof(out->st));
+	memcpy(out->xmm, k.xmm, sizeof(out->xmm));
+	return 0;
+}
+
+int kvm_vcpu_set_fpu(struct engine_vcpu *vcpu, const struct engine_fpu *in)
+{
+	struct kvm_fpu k = { .fcw = in->fcw,
+			     .fsw = in->fsw,
+			     .ftwx = in->ftw,
+			     .last_opcode = in->last_opcode,
+			     .last_ip = in->last_ip,
+			     .last_dp = in->last_dp,
+			     .mxcsr = in->mxcsr };
+
+	memcpy(k.fpr, in->st, sizeof(k.fpr));
+	memcpy(k.xmm, in->xmm, sizeof(k.xmm));
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_FPU, &k);
+}
+
+int kvm_vcpu_get_debugregs(struct engine_vcpu *vcpu, struct engine_debugregs *out)
+{
+	struct kvm_debugregs k;
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_DEBUGREGS, &k);
+
+	if (ret < 0)
+		return ret;
+	*out = (struct engine_debugregs){ .dr6 = k.dr6, .dr7 = k.dr7 };
+	for (u32 i = 0; i < 4; i++)
+		out->dr[i] = k.db[i];
+	return 0;
+}
+
+int kvm_vcpu_set_debugregs(struct engine_vcpu *vcpu, const struct engine_debugregs *in)
+{
+	struct kvm_debugregs k = { .db = { in->dr[0], in->dr[1], in->dr[2], in->dr[3] },
+				   .dr6 = in->dr6,
+				   .dr7 = in->dr7 };
+
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_DEBUGREGS, &k);
+}
+
+/* Asking makes KVM take an INIT or SIPI that waits, which changes all registers. */
+int kvm_vcpu_get_activity(struct engine_vcpu *vcpu, enum engine_activity *out)
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	struct kvm_mp_state mp;
+	int ret = kvm_ioctl(v->fd, KVM_GET_MP_STATE, &mp);
+
+	v->sregs_shared = v->events_shared = false;
+	if (ret >= 0 && !vcpu->regs_dirty && !v->answer_due)
+		ret = kvm_ioctl(v->fd, KVM_GET_REGS, vcpu->regs);
+	if (ret < 0)
+		return ret;
+	switch (mp.mp_state) {
+	case KVM_MP_STATE_HALTED:
+		*out = ENGINE_HALTED;
+		break;
+	case KVM_MP_STATE_UNINITIALIZED:
+	case KVM_MP_STATE_INIT_RECEIVED:
+		*out = ENGINE_WAITS_FOR_SIPI;
+		break;
+	default:
+		*out = ENGINE_RUNS;
+	}
+	return 0;
+}
+
+int kvm_vcpu_set_activity(struct engine_vcpu *vcpu, enum engine_activity activity)
+{
+	static const u32 states[] = { [ENGINE_RUNS] = KVM_MP_STATE_RUNNABLE,
+				      [ENGINE_HALTED] = KVM_MP_STATE_HALTED,
+				      [ENGINE_WAITS_FOR_SIPI] = KVM_MP_STATE_UNINITIALIZED };
+	struct kvm_mp_state mp = { .mp_state = states[activity] };
+
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_MP_STATE, &mp);
+}
+
 /* struct kvm_msrs with room for one entry. */
 struct one_msr {
 	u32 nmsrs, pad;
