@@ -18,6 +18,11 @@
 /* Ticks of the local APIC timer before its divider. KVM's default bus frequency. */
 #define ENGINE_APIC_BUS_HZ 1000000000ull
 
+/* The registers of a local APIC as it shows them, 16 bytes apart. */
+#define ENGINE_LAPIC_BYTES 1024u
+/* The most that vcpu_get_xsave() gives: every component a back end hands to a guest. */
+#define ENGINE_XSAVE_BYTES 12288u
+
 /* The order is that of struct kvm_regs, so the KVM engine shares memory with the kernel. */
 struct engine_regs {
 	u64 rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp;
@@ -199,8 +204,12 @@ struct engine_ops {
 	int (*vm_irqfd_add)(struct engine_vm *vm, struct engine_irqfd *irqfd);
 	int (*vm_irqfd_update)(struct engine_vm *vm, struct engine_irqfd *irqfd);
 	void (*vm_irqfd_remove)(struct engine_vm *vm, struct engine_irqfd *irqfd);
-	/* A write of @size bytes to @port (any value) signals @fd instead of exiting. */
-	int (*vm_ioeventfd)(struct engine_vm *vm, u64 addr, u32 size, bool mmio, int fd, bool add);
+	/*
+	 * A write of @size bytes (0: any, and then any value) to @addr signals @fd instead of
+	 * exiting; @match: only of this value. Removed with what it was added with.
+	 */
+	int (*vm_ioeventfd)(struct engine_vm *vm, u64 addr, u32 size, bool mmio, const u64 *match,
+			    int fd, bool add);
 	/* Tells the engine what an IO-APIC pin now raises, so that it reports its EOIs. */
 	int (*vm_ioapic_route)(struct engine_vm *vm, u32 pin, u64 address, u32 data);
 
@@ -257,6 +266,19 @@ struct engine_ops {
 	int (*vcpu_set_msr)(struct engine_vcpu *vcpu, u32 index, u64 value);
 	/* 1: the local APIC holds an interrupt the guest has not taken (masked or not); 0: none. */
 	int (*vcpu_irq_pending)(struct engine_vcpu *vcpu);
+	/* The local APIC's registers; a set keeps its id. The vCPU is not in the guest. */
+	int (*vcpu_get_lapic)(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES]);
+	int (*vcpu_set_lapic)(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTES]);
+	/* XSAVE area in the standard format, at the offsets of CPUID 0xD. -EINVAL: not loadable. */
+	int (*vcpu_get_xsave)(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES]);
+	int (*vcpu_set_xsave)(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTES]);
+	int (*vcpu_get_xcr0)(struct engine_vcpu *vcpu, u64 *value);
+	int (*vcpu_set_xcr0)(struct engine_vcpu *vcpu, u64 value);
+	/*
+	 * An interrupt with the vector given, as from a PIC: taken when LINT0 is in ExtINT mode.
+	 * The vCPU is not in the guest. -EEXIST: the one before has not been taken.
+	 */
+	int (*vcpu_extint)(struct engine_vcpu *vcpu, u8 vector);
 	/* Linear to guest physical through the guest's page tables; -EFAULT if not mapped. */
 	int (*vcpu_translate)(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
 };

@@ -130,10 +130,20 @@ static void vm_irqfd_remove(struct engine_vm *vm, struct engine_irqfd *f)
 	record(fake_vm(vm), FAKE_IRQFD_REMOVE, 0, 0, f->gsi);
 }
 
-static int vm_ioeventfd(struct engine_vm *vm, u64 addr, u32 size, bool mmio, int fd, bool add)
+static int vm_ioeventfd(struct engine_vm *evm, u64 addr, u32 size, bool mmio, const u64 *match,
+			int fd, bool add)
 {
-	record(fake_vm(vm), FAKE_IOEVENTFD, addr, add, (u64)fd);
-	return 0;
+	struct fake_vm *vm = fake_vm(evm);
+	int ret;
+
+	pthread_mutex_lock(&vm->lock);
+	ret = add ? vm->ioeventfd_error : 0;
+	vm->ioeventfd.size = size;
+	vm->ioeventfd.any_value = !match;
+	vm->ioeventfd.match = match ? *match : 0;
+	record_locked(vm, FAKE_IOEVENTFD, addr, add, (u64)fd);
+	pthread_mutex_unlock(&vm->lock);
+	return ret;
 }
 
 static int vm_ioapic_route(struct engine_vm *vm, u32 pin, u64 address, u32 data)
@@ -189,6 +199,7 @@ static int vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
 	v->mode = (struct engine_mode){ 0, true, true };
 	v->completed = true;
 	v->activity = id ? ENGINE_WAITS_FOR_SIPI : ENGINE_RUNS;
+	v->xcr0 = 1;
 	for (u32 i = 0; i < ARRAY_SIZE(known_msrs); i++)
 		v->msr[i].index = known_msrs[i];
 	pthread_mutex_init(&v->lock, NULL);
@@ -203,13 +214,23 @@ static void vcpu_destroy(struct engine_vcpu *vcpu)
 
 	pthread_mutex_destroy(&v->lock);
 	pthread_cond_destroy(&v->wake);
+	free(v->cpuid);
 	free(v->step);
 	free(v);
 }
 
 static int vcpu_set_cpuid(struct engine_vcpu *vcpu, const struct engine_cpuid *e, u32 count)
 {
-	record(fake_vcpu(vcpu)->vm, FAKE_SET_CPUID, 0, count, vcpu->id);
+	struct fake_vcpu *v = fake_vcpu(vcpu);
+	struct engine_cpuid *copy = calloc(count ? count : 1, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, e, count * sizeof(*copy));
+	free(v->cpuid);
+	v->cpuid = copy;
+	v->cpuid_count = count;
+	record(v->vm, FAKE_SET_CPUID, 0, count, vcpu->id);
 	return 0;
 }
 
@@ -418,6 +439,57 @@ static int vcpu_irq_pending(struct engine_vcpu *vcpu)
 	return __atomic_load_n(&fake_vcpu(vcpu)->irq_pending, __ATOMIC_ACQUIRE);
 }
 
+static int vcpu_get_lapic(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES])
+{
+	memcpy(regs, fake_vcpu(vcpu)->lapic, ENGINE_LAPIC_BYTES);
+	return 0;
+}
+
+static int vcpu_set_lapic(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTES])
+{
+	memcpy(fake_vcpu(vcpu)->lapic, regs, ENGINE_LAPIC_BYTES);
+	record(fake_vcpu(vcpu)->vm, FAKE_SET_LAPIC, 0, 0, vcpu->id);
+	return 0;
+}
+
+static int vcpu_get_xsave(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES])
+{
+	memcpy(area, fake_vcpu(vcpu)->xsave, ENGINE_XSAVE_BYTES);
+	return 0;
+}
+
+static int vcpu_set_xsave(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTES])
+{
+	if (fake_vcpu(vcpu)->xsave_refused)
+		return -EINVAL;
+	memcpy(fake_vcpu(vcpu)->xsave, area, ENGINE_XSAVE_BYTES);
+	record(fake_vcpu(vcpu)->vm, FAKE_SET_XSAVE, 0, 0, vcpu->id);
+	return 0;
+}
+
+static int vcpu_get_xcr0(struct engine_vcpu *vcpu, u64 *value)
+{
+	*value = fake_vcpu(vcpu)->xcr0;
+	return 0;
+}
+
+/* Without x87 the register cannot be loaded. */
+static int vcpu_set_xcr0(struct engine_vcpu *vcpu, u64 value)
+{
+	if (!(value & 1))
+		return -EINVAL;
+	fake_vcpu(vcpu)->xcr0 = value;
+	return 0;
+}
+
+static int vcpu_extint(struct engine_vcpu *vcpu, u8 vector)
+{
+	if (fake_vcpu(vcpu)->extint_pending)
+		return -EEXIST;
+	record(fake_vcpu(vcpu)->vm, FAKE_EXTINT, 0, vector, vcpu->id);
+	return 0;
+}
+
 /* Linear is physical. */
 static int vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa)
 {
@@ -465,6 +537,13 @@ const struct engine_ops fake_ops = {
 	.vcpu_get_msr = vcpu_get_msr,
 	.vcpu_set_msr = vcpu_set_msr,
 	.vcpu_irq_pending = vcpu_irq_pending,
+	.vcpu_get_lapic = vcpu_get_lapic,
+	.vcpu_set_lapic = vcpu_set_lapic,
+	.vcpu_get_xsave = vcpu_get_xsave,
+	.vcpu_set_xsave = vcpu_set_xsave,
+	.vcpu_get_xcr0 = vcpu_get_xcr0,
+	.vcpu_set_xcr0 = vcpu_set_xcr0,
+	.vcpu_extint = vcpu_extint,
 	.vcpu_translate = vcpu_translate,
 };
 

@@ -269,13 +269,16 @@ static void vm_irqfd_remove(struct engine_vm *v, struct engine_irqfd *irqfd)
 	pthread_mutex_unlock(&vm->lock);
 }
 
-static int vm_ioeventfd(struct engine_vm *v, u64 addr, u32 size, bool mmio, int fd, bool add)
+static int vm_ioeventfd(struct engine_vm *v, u64 addr, u32 size, bool mmio, const u64 *match, int fd,
+			bool add)
 {
 	struct kvm_ioeventfd e = {
+		.datamatch = match ? *match : 0,
 		.addr = addr,
 		.len = size,
 		.fd = fd,
 		.flags = (mmio ? 0 : (u32)KVM_IOEVENTFD_FLAG_PIO) |
+			 (match ? (u32)KVM_IOEVENTFD_FLAG_DATAMATCH : 0) |
 			 (add ? 0 : (u32)KVM_IOEVENTFD_FLAG_DEASSIGN),
 	};
 
@@ -380,6 +383,13 @@ const struct engine_ops kvm_engine_ops = {
 	.vcpu_get_msr = kvm_vcpu_get_msr,
 	.vcpu_set_msr = kvm_vcpu_set_msr,
 	.vcpu_irq_pending = kvm_vcpu_irq_pending,
+	.vcpu_get_lapic = kvm_vcpu_get_lapic,
+	.vcpu_set_lapic = kvm_vcpu_set_lapic,
+	.vcpu_get_xsave = kvm_vcpu_get_xsave,
+	.vcpu_set_xsave = kvm_vcpu_set_xsave,
+	.vcpu_get_xcr0 = kvm_vcpu_get_xcr0,
+	.vcpu_set_xcr0 = kvm_vcpu_set_xcr0,
+	.vcpu_extint = kvm_vcpu_extint,
 	.vcpu_translate = kvm_vcpu_translate,
 };
 

@@ -103,6 +103,13 @@ int kvm_vcpu_set_activity(struct engine_vcpu *vcpu, enum engine_activity activit
 int kvm_vcpu_get_msr(struct engine_vcpu *vcpu, u32 index, u64 *value);
 int kvm_vcpu_set_msr(struct engine_vcpu *vcpu, u32 index, u64 value);
 int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu);
+int kvm_vcpu_get_lapic(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES]);
+int kvm_vcpu_set_lapic(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTES]);
+int kvm_vcpu_get_xsave(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES]);
+int kvm_vcpu_set_xsave(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTES]);
+int kvm_vcpu_get_xcr0(struct engine_vcpu *vcpu, u64 *value);
+int kvm_vcpu_set_xcr0(struct engine_vcpu *vcpu, u64 value);
+int kvm_vcpu_extint(struct engine_vcpu *vcpu, u8 vector);
 int kvm_vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
 
 #endif

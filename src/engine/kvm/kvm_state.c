@@ -5,6 +5,7 @@
 
 #include "engine/kvm/kvm_internal.h"
 
+#define APIC_ID	 0x20u
 #define APIC_IRR 0x200u
 
 int kvm_vcpu_inject_exception(struct engine_vcpu *vcpu, u8 vector, s64 error_code)
@@ -334,6 +335,76 @@ int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu)
 		any |= word;
 	}
 	return any != 0;
+}
+
+static_assert(sizeof(struct kvm_lapic_state) == ENGINE_LAPIC_BYTES, "registers as they are shown");
+
+int kvm_vcpu_get_lapic(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES])
+{
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_LAPIC, regs);
+}
+
+/* KVM refuses an id that is not the vCPU's in x2APIC mode. */
+int kvm_vcpu_set_lapic(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTES])
+{
+	struct kvm_lapic_state now, apic;
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_LAPIC, &now);
+
+	if (ret < 0)
+		return ret;
+	memcpy(apic.regs, regs, sizeof(apic.regs));
+	memcpy(apic.regs + APIC_ID, now.regs + APIC_ID, sizeof(u32));
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_LAPIC, &apic);
+}
+
+/* The kernel reads and writes what the guest may use: at least a page, or what it says. */
+static int xsave_bytes(struct kvm_vcpu *v)
+{
+	int bytes = kvm_ioctl(v->vm->fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)KVM_CAP_XSAVE2);
+
+	return bytes > (int)ENGINE_XSAVE_BYTES ? -E2BIG : bytes;
+}
+
+int kvm_vcpu_get_xsave(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES])
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	int bytes = xsave_bytes(v);
+
+	memset(area, 0, ENGINE_XSAVE_BYTES);
+	if (bytes == -E2BIG)
+		return bytes;
+	return kvm_ioctl(v->fd, bytes > 0 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, area);
+}
+
+int kvm_vcpu_set_xsave(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTES])
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	int bytes = xsave_bytes(v);
+
+	return bytes == -E2BIG ? bytes : kvm_ioctl(v->fd, KVM_SET_XSAVE, (void *)(uintptr_t)area);
+}
+
+int kvm_vcpu_get_xcr0(struct engine_vcpu *vcpu, u64 *value)
+{
+	struct kvm_xcrs x = { 0 };
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_XCRS, &x);
+
+	*value = x.nr_xcrs ? x.xcrs[0].value : 1;
+	return ret;
+}
+
+int kvm_vcpu_set_xcr0(struct engine_vcpu *vcpu, u64 value)
+{
+	struct kvm_xcrs x = { .nr_xcrs = 1, .xcrs = { { .value = value } } };
+
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_XCRS, &x);
+}
+
+int kvm_vcpu_extint(struct engine_vcpu *vcpu, u8 vector)
+{
+	struct kvm_interrupt irq = { .irq = vector };
+
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_INTERRUPT, &irq);
 }
 
 int kvm_vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa)
