@@ -62,9 +62,9 @@ struct fake_vm {
 		u32 size;
 		bool any_value;
 		u64 match;
-	} ioeventfd;   /* the newest */
+	} ioeventfd;	     /* the newest */
 	int ioeventfd_error; /* what the next vm_ioeventfd() that adds gives, if not 0 */
-	u32 map_fails; /* so many of the next vm_map() give -ENOSPC */
+	u32 map_fails;	     /* so many of the next vm_map() give -ENOSPC */
 	u32 next_gsi;
 };
 

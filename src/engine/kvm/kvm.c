@@ -269,8 +269,8 @@ static void vm_irqfd_remove(struct engine_vm *v, struct engine_irqfd *irqfd)
 	pthread_mutex_unlock(&vm->lock);
 }
 
-static int vm_ioeventfd(struct engine_vm *v, u64 addr, u32 size, bool mmio, const u64 *match, int fd,
-			bool add)
+static int vm_ioeventfd(struct engine_vm *v, u64 addr, u32 size, bool mmio, const u64 *match,
+			int fd, bool add)
 {
 	struct kvm_ioeventfd e = {
 		.datamatch = match ? *match : 0,
