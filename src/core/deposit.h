@@ -17,6 +17,7 @@
 #define DEPOSIT_LP    1u
 #define DEPOSIT_VP    2u
 #define DEPOSIT_STATS 1u
+#define DEPOSIT_MAP   1u /* 2 MiB of a child's address space in which something is mapped */
 
 struct deposit_page {
 	u64 gpn;

@@ -15,6 +15,7 @@
 #define FAKE_TSC_HZ    1000000000ull
 #define FAKE_RECORDS   256 /* kept; older ones are only counted */
 #define FAKE_SLOTS     128
+#define FAKE_WRITTEN   64
 #define FAKE_MSRS      24
 #define FAKE_OUT_BYTES 2 /* OUT imm8, AL: what completing a hypercall adds to RIP */
 
@@ -41,7 +42,7 @@ struct fake_record {
 struct fake_slot {
 	u64 gpa, bytes;
 	void *hva;
-	bool writable, used;
+	bool writable, used, tracked;
 };
 
 struct fake_vm {
@@ -54,6 +55,8 @@ struct fake_vm {
 	struct fake_record record[FAKE_RECORDS]; /* ring: the newest is records - 1 */
 	u32 records;
 	struct fake_slot slot[FAKE_SLOTS];
+	u64 written[FAKE_WRITTEN]; /* pages, until vm_written() takes them */
+	u32 written_count;
 	u32 map_fails; /* so many of the next vm_map() give -ENOSPC */
 	u32 next_gsi;
 };
@@ -120,6 +123,8 @@ struct fake_record fake_last(struct engine_vm *vm, enum fake_call call);
 void fake_forget(struct engine_vm *vm);
 /* The slot that contains @gpa, or one with a NULL hva. */
 struct fake_slot fake_slot_at(struct engine_vm *vm, u64 gpa);
+/* The guest writes to @gpa. */
+void fake_write(struct engine_vm *vm, u64 gpa);
 /* The next @n vm_map() calls fail. */
 void fake_fail_maps(struct engine_vm *vm, u32 n);
 

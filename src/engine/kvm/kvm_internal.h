@@ -10,7 +10,7 @@
 
 #define KVM_IOAPIC_PINS	  24u
 #define KVM_ROUTES_MAX	  1024u
-#define KVM_SLOTS_MAX	  512u
+#define KVM_SLOTS_MAX	  4096u
 #define KVM_CPUID_ENTRIES 256u
 
 struct kvm_engine {
@@ -28,9 +28,10 @@ struct kvm_vm {
 	u64 tsc_hz;	/* known once a vCPU exists */
 
 	pthread_mutex_t lock; /* guards slots and routes */
-	struct {
-		u64 gpa;
-		bool used;
+	struct kvm_slot {
+		u64 gpa, bytes;
+		void *hva;
+		bool used, writable;
 	} slot[KVM_SLOTS_MAX];
 	/* Routes below KVM_IOAPIC_PINS are the IO-APIC's, the others irqfds'. */
 	struct {
