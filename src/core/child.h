@@ -43,7 +43,6 @@ struct child {
 	enum child_state state; /* atomic; changed under partition->lock */
 	struct refclock clock;
 	struct timer_service *timers;
-	struct gmem gmem; /* what partition->gmem is; gpa_map.c fills it */
 	struct gpa_map *map;
 	u64 parent_gpn; /* the page of the parent's pool that pays for it */
 	/* One at a time: creating or deleting a VP, the end. Child threads never take it. */
@@ -83,6 +82,8 @@ struct child_vp {
 	bool sregs_pending; /* @sregs were set and the engine does not take them yet */
 	struct engine_sregs sregs;
 	u64 emulation_hints;
+	u64 missing;   /* the page its parent was last asked for; ~0: none since it ran */
+	u32 asked;     /* how often in a row */
 	u32 parent_vp; /* of the parent: who resumed it last is told of its next intercept */
 
 	/* The intercept under way: filled by intercept.c on the VP's thread. */
@@ -157,13 +158,13 @@ void child_events_get(struct vp *vp, u64 *pending, u64 *state);
 void child_vp_fail(struct vp *vp, const char *what, u64 code);
 
 /* Parts of others, by which a child's end and its VPs' first run reach them. */
-/* All ports and connections that have @p at either end; at finalize, no VP runs. */
-void child_ports_destroy(struct partition *p);
+/* No doorbell of @p's rings any more; at finalize. */
+void child_ports_forget(struct partition *p);
 /* What HvCallRegisterInterceptResult has said of @vp's CPUID, onto the list it will get. -E2BIG. */
 int child_cpuid_apply(struct vp *vp, struct engine_cpuid *list, u32 *count, u32 capacity);
 void child_cpuid_destroy(struct partition *p);
-/* Register HvX64RegisterDeliverabilityNotifications, held. */
-void child_deliverability_set(struct vp *vp, u64 value);
+/* Register HvX64RegisterDeliverabilityNotifications. */
+enum hv_status child_deliverability_set(struct vp *vp, u64 value);
 u64 child_deliverability_get(struct vp *vp);
 
 static inline bool child_active(const struct partition *p)

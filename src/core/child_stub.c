@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 /* Stand-ins until the parts exist; each goes with the commit that brings the real one. */
 #include "core/child.h"
-#include "core/gpa_map.h"
 #include "core/intercept.h"
 #include "core/walk.h"
 
 #define STUB __attribute__((weak))
 
-STUB void child_ports_destroy(struct partition *p)
+STUB void child_ports_forget(struct partition *p)
 {
 }
 STUB int child_cpuid_apply(struct vp *vp, struct engine_cpuid *list, u32 *count, u32 capacity)
@@ -17,39 +16,13 @@ STUB int child_cpuid_apply(struct vp *vp, struct engine_cpuid *list, u32 *count,
 STUB void child_cpuid_destroy(struct partition *p)
 {
 }
-STUB void child_deliverability_set(struct vp *vp, u64 value)
+STUB enum hv_status child_deliverability_set(struct vp *vp, u64 value)
 {
+	return HV_STATUS_SUCCESS;
 }
 STUB u64 child_deliverability_get(struct vp *vp)
 {
 	return 0;
-}
-STUB int gpa_map_create(struct partition *p, struct gpa_map **out)
-{
-	*out = NULL;
-	return 0;
-}
-STUB void gpa_map_destroy(struct gpa_map *map)
-{
-}
-STUB bool gpa_map_prepare(struct gpa_map *map, u64 *missing)
-{
-	return true;
-}
-STUB enum gpa_access gpa_map_lookup(struct gpa_map *map, u64 gpa)
-{
-	return GPA_UNMAPPED;
-}
-STUB int gpa_map_overlay(struct gpa_map *map, u64 gpa, void *page)
-{
-	return -1;
-}
-STUB void *gpa_map_overlay_page_alloc(struct gpa_map *map)
-{
-	return NULL;
-}
-STUB void gpa_map_overlay_page_free(struct gpa_map *map, void *page)
-{
 }
 STUB void intercept_io(struct vp *vp, struct engine_exit *exit)
 {

@@ -39,7 +39,8 @@ static void settle(struct vp *vp)
 	int ret = vp->vcpu->ops->vcpu_complete(vp->vcpu);
 
 	if (ret < 0)
-		log_limited(LOG_ERROR, "VP %u of partition %llu: an instruction was not finished (%d)",
+		log_limited(LOG_ERROR,
+			    "VP %u of partition %llu: an instruction was not finished (%d)",
 			    vp->index, (unsigned long long)vp->partition->id, -ret);
 }
 
@@ -79,10 +80,15 @@ static void intercept_invalid_registers(struct vp *vp)
 	child_vp_intercept(vp);
 }
 
+/* A page may be taken away again before the VP has run: that is not a refusal yet. */
+#define ASK_MAX 4
+
 /* Everything a parent may have changed is the engine's before the guest goes on. */
 static bool ready(struct vp *vp)
 {
-	u64 missing;
+	struct gpa_map *map = child_of(vp)->map;
+	struct child_vp *cv = vp->child;
+	u64 last = cv->missing;
 
 	if (partition_stop_reason(vp->partition) != STOP_NONE) {
 		intercept_triple_fault(vp); /* the parent resumed what cannot go on */
@@ -92,10 +98,18 @@ static bool ready(struct vp *vp)
 		intercept_invalid_registers(vp);
 		return false;
 	}
-	if (child_of(vp)->map && !gpa_map_prepare(child_of(vp)->map, &missing)) {
-		intercept_missing_page(vp, missing);
-		return false;
+	while (!gpa_map_prepare(map, &cv->missing)) {
+		if (partition_stop_reason(vp->partition) != STOP_NONE)
+			return false;
+		cv->asked = cv->missing == last ? cv->asked + 1 : 1;
+		if (cv->asked <= ASK_MAX) {
+			intercept_missing_page(vp, cv->missing);
+			return false;
+		}
+		gpa_map_refused(map, cv->missing);
+		last = ~0ull;
 	}
+	cv->missing = ~0ull;
 	return true;
 }
 
@@ -263,6 +277,7 @@ static struct child_vp *child_vp_alloc(void)
 	if (!cv)
 		return NULL;
 	*cv = (struct child_vp){ .explicit_suspend = true,
+				 .missing = ~0ull,
 				 .register_gpn = ~0ull,
 				 .intercept_gpn = ~0ull,
 				 .opaque = { .done = opaque_done } };

@@ -197,6 +197,10 @@ struct engine_ops {
 	/* Guest memory: page-aligned; a slot is named by its first GPA. */
 	int (*vm_map)(struct engine_vm *vm, u64 gpa, u64 bytes, void *hva, bool writable);
 	int (*vm_unmap)(struct engine_vm *vm, u64 gpa);
+	/* Starts or stops recording which pages of the slot at @gpa are written. */
+	int (*vm_track)(struct engine_vm *vm, u64 gpa, bool on);
+	/* A bit per page of a tracked slot: written since the last call, or since the start. */
+	int (*vm_written)(struct engine_vm *vm, u64 gpa, u64 *bitmap);
 
 	/* A fixed-address MSI. 1 delivered, 0 no such destination, or -errno. */
 	int (*vm_msi)(struct engine_vm *vm, u64 address, u32 data);

@@ -78,7 +78,7 @@ static int vm_map(struct engine_vm *evm, u64 gpa, u64 bytes, void *hva, bool wri
 	if (!ret && !free_slot)
 		ret = -ENOSPC;
 	if (!ret) {
-		*free_slot = (struct fake_slot){ gpa, bytes, hva, writable, true };
+		*free_slot = (struct fake_slot){ gpa, bytes, hva, writable, true, false };
 		record_locked(vm, FAKE_MAP, gpa, bytes, 0);
 	}
 	pthread_mutex_unlock(&vm->lock);
@@ -100,6 +100,44 @@ static int vm_unmap(struct engine_vm *evm, u64 gpa)
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return ret;
+}
+
+static int vm_track(struct engine_vm *evm, u64 gpa, bool on)
+{
+	struct fake_vm *vm = fake_vm(evm);
+	int ret = -ENOENT;
+
+	pthread_mutex_lock(&vm->lock);
+	for (u32 i = 0; i < FAKE_SLOTS && ret; i++) {
+		if (!vm->slot[i].used || vm->slot[i].gpa != gpa)
+			continue;
+		vm->slot[i].tracked = on;
+		ret = 0;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return ret;
+}
+
+static int vm_written(struct engine_vm *evm, u64 gpa, u64 *bitmap)
+{
+	struct fake_vm *vm = fake_vm(evm);
+	struct fake_slot s = fake_slot_at(evm, gpa);
+	u32 kept = 0;
+
+	if (!s.hva || s.gpa != gpa || !s.tracked)
+		return -ENOENT;
+	pthread_mutex_lock(&vm->lock);
+	for (u32 i = 0; i < vm->written_count; i++) {
+		u64 page = (vm->written[i] - gpa) / PAGE_BYTES;
+
+		if (vm->written[i] - gpa < s.bytes)
+			bitmap[page / 64] |= BIT64(page % 64);
+		else
+			vm->written[kept++] = vm->written[i];
+	}
+	vm->written_count = kept;
+	pthread_mutex_unlock(&vm->lock);
+	return 0;
 }
 
 static int vm_msi(struct engine_vm *vm, u64 address, u32 data)
@@ -503,6 +541,8 @@ const struct engine_ops fake_ops = {
 	.vm_destroy = vm_destroy,
 	.vm_map = vm_map,
 	.vm_unmap = vm_unmap,
+	.vm_track = vm_track,
+	.vm_written = vm_written,
 	.vm_msi = vm_msi,
 	.vm_irqfd_add = vm_irqfd_add,
 	.vm_irqfd_update = vm_irqfd_update,
@@ -640,6 +680,17 @@ struct fake_slot fake_slot_at(struct engine_vm *evm, u64 gpa)
 			found = vm->slot[i];
 	pthread_mutex_unlock(&vm->lock);
 	return found;
+}
+
+void fake_write(struct engine_vm *evm, u64 gpa)
+{
+	struct fake_vm *vm = fake_vm(evm);
+	struct fake_slot s = fake_slot_at(evm, gpa);
+
+	pthread_mutex_lock(&vm->lock);
+	if (s.hva && s.tracked && vm->written_count < FAKE_WRITTEN)
+		vm->written[vm->written_count++] = gpa;
+	pthread_mutex_unlock(&vm->lock);
 }
 
 void fake_fail_maps(struct engine_vm *evm, u32 n)

@@ -113,21 +113,34 @@ static void vm_destroy(struct engine_vm *v)
 	free(vm);
 }
 
-static int set_slot(struct kvm_vm *vm, u32 slot, u64 gpa, u64 bytes, void *hva, bool writable)
+/* @bytes 0 deletes it. */
+static int set_slot(struct kvm_vm *vm, u32 slot, const struct kvm_slot *s, u64 bytes, bool track)
 {
 	struct kvm_userspace_memory_region r = {
 		.slot = slot,
-		.flags = writable ? 0 : KVM_MEM_READONLY,
-		.guest_phys_addr = gpa,
+		.flags = (s->writable ? 0 : KVM_MEM_READONLY) |
+			 (track ? KVM_MEM_LOG_DIRTY_PAGES : 0),
+		.guest_phys_addr = s->gpa,
 		.memory_size = bytes,
-		.userspace_addr = (u64)(uintptr_t)hva,
+		.userspace_addr = (u64)(uintptr_t)s->hva,
 	};
 
 	return kvm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r);
 }
 
+/* KVM_SLOTS_MAX: there is none. */
+static u32 find_slot_locked(const struct kvm_vm *vm, u64 gpa)
+{
+	u32 i = 0;
+
+	while (i < KVM_SLOTS_MAX && !(vm->slot[i].used && vm->slot[i].gpa == gpa))
+		i++;
+	return i;
+}
+
 static int vm_map(struct engine_vm *v, u64 gpa, u64 bytes, void *hva, bool writable)
 {
+	const struct kvm_slot s = { gpa, bytes, hva, true, writable };
 	struct kvm_vm *vm = kvm_vm_of(v);
 	int ret = -ENOSPC;
 	u32 i;
@@ -136,11 +149,9 @@ static int vm_map(struct engine_vm *v, u64 gpa, u64 bytes, void *hva, bool writa
 	for (i = 0; i < KVM_SLOTS_MAX && vm->slot[i].used; i++)
 		;
 	if (i < KVM_SLOTS_MAX)
-		ret = set_slot(vm, i, gpa, bytes, hva, writable);
-	if (ret >= 0) {
-		vm->slot[i].used = true;
-		vm->slot[i].gpa = gpa;
-	}
+		ret = set_slot(vm, i, &s, bytes, false);
+	if (ret >= 0)
+		vm->slot[i] = s;
 	pthread_mutex_unlock(&vm->lock);
 	return ret;
 }
@@ -149,15 +160,42 @@ static int vm_unmap(struct engine_vm *v, u64 gpa)
 {
 	struct kvm_vm *vm = kvm_vm_of(v);
 	int ret = -ENOENT;
+	u32 i;
 
 	pthread_mutex_lock(&vm->lock);
-	for (u32 i = 0; i < KVM_SLOTS_MAX; i++) {
-		if (!vm->slot[i].used || vm->slot[i].gpa != gpa)
-			continue;
-		ret = set_slot(vm, i, gpa, 0, NULL, true);
+	i = find_slot_locked(vm, gpa);
+	if (i < KVM_SLOTS_MAX) {
+		ret = set_slot(vm, i, &vm->slot[i], 0, false);
 		vm->slot[i].used = ret < 0;
-		break;
 	}
+	pthread_mutex_unlock(&vm->lock);
+	return ret;
+}
+
+static int vm_track(struct engine_vm *v, u64 gpa, bool on)
+{
+	struct kvm_vm *vm = kvm_vm_of(v);
+	int ret = -ENOENT;
+	u32 i;
+
+	pthread_mutex_lock(&vm->lock);
+	i = find_slot_locked(vm, gpa);
+	if (i < KVM_SLOTS_MAX)
+		ret = set_slot(vm, i, &vm->slot[i], vm->slot[i].bytes, on);
+	pthread_mutex_unlock(&vm->lock);
+	return ret;
+}
+
+static int vm_written(struct engine_vm *v, u64 gpa, u64 *bitmap)
+{
+	struct kvm_vm *vm = kvm_vm_of(v);
+	struct kvm_dirty_log log = { .dirty_bitmap = bitmap };
+	int ret = -ENOENT;
+
+	pthread_mutex_lock(&vm->lock);
+	log.slot = find_slot_locked(vm, gpa);
+	if (log.slot < KVM_SLOTS_MAX)
+		ret = kvm_ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log);
 	pthread_mutex_unlock(&vm->lock);
 	return ret;
 }
@@ -349,6 +387,8 @@ const struct engine_ops kvm_engine_ops = {
 	.vm_destroy = vm_destroy,
 	.vm_map = vm_map,
 	.vm_unmap = vm_unmap,
+	.vm_track = vm_track,
+	.vm_written = vm_written,
 	.vm_msi = vm_msi,
 	.vm_irqfd_add = vm_irqfd_add,
 	.vm_irqfd_update = vm_irqfd_update,

@@ -11,7 +11,7 @@
 
 #define KVM_IOAPIC_PINS	  24u
 #define KVM_ROUTES_MAX	  1024u
-#define KVM_SLOTS_MAX	  512u
+#define KVM_SLOTS_MAX	  4096u
 #define KVM_CPUID_ENTRIES 256u
 
 struct kvm_engine {
@@ -30,9 +30,10 @@ struct kvm_vm {
 
 	pthread_mutex_t lock; /* guards slots, routes and vcpus */
 	struct list vcpus;    /* struct kvm_vcpu */
-	struct {
-		u64 gpa;
-		bool used;
+	struct kvm_slot {
+		u64 gpa, bytes;
+		void *hva;
+		bool used, writable;
 	} slot[KVM_SLOTS_MAX];
 	/* Routes below KVM_IOAPIC_PINS are the IO-APIC's, the others irqfds'. */
 	struct {
