@@ -9,9 +9,11 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "core/child.h"
 #include "core/child_port.h"
 #include "core/core_trace.h"
 #include "core/hypercall.h"
+#include "core/intercept.h"
 #include "core/msr.h"
 #include "core/port.h"
 #include "core/vp.h"
@@ -59,7 +61,8 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 	if (!p)
 		return -ENOMEM;
 	*p = (struct partition){ .hv = hv,
-				 .id = hv->next_partition_id++,
+				 .id = __atomic_fetch_add(&hv->next_partition_id, 1,
+							  __ATOMIC_RELAXED),
 				 .config = *cfg,
 				 .gmem = gmem,
 				 .vm = vm,
@@ -99,6 +102,8 @@ void partition_destroy(struct partition *p)
 	pthread_mutex_destroy(&p->lock);
 	pthread_mutex_destroy(&p->overlay_lock);
 	pthread_rwlock_destroy(&p->connections_lock);
+	if (p->child)
+		child_free(p);
 	free(p->vps);
 	free(p);
 }
@@ -111,7 +116,8 @@ void partition_reset(struct partition *p)
 	registers_reset(p);
 	pthread_mutex_unlock(&p->lock);
 	for (u32 i = 0; i < p->vp_count; i++)
-		vp_reset(p->vps[i]);
+		if (p->vps[i])
+			vp_reset(p->vps[i]);
 }
 
 void partition_stop(struct partition *p, enum stop_reason reason, int code, const char *fmt, ...)
@@ -159,7 +165,8 @@ static enum vp_fault guest_os_id_write(struct vp *vp, u32 i, u64 value)
 		page_set(p, &p->hypercall_page, p->hypercall_msr);
 		__atomic_store_n(&p->hypercall_enabled, false, __ATOMIC_RELEASE);
 		for (u32 n = 0; n < p->vp_count; n++)
-			synic_rings_restart(&p->vps[n]->synic);
+			if (partition_vp(p, n))
+				synic_rings_restart(&p->vps[n]->synic);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return VP_OK;
@@ -214,7 +221,11 @@ static enum vp_fault reset_read(struct vp *vp, u32 i, u64 *value)
 
 static enum vp_fault reset_write(struct vp *vp, u32 i, u64 value)
 {
-	if (value & 1)
+	if (!(value & 1))
+		return VP_OK;
+	if (vp->child) /* its parent resets it, as after a triple fault */
+		intercept_triple_fault(vp);
+	else
 		partition_stop(vp->partition, STOP_RESET, 0,
 			       "reset by the hypervisor's RESET register");
 	return VP_OK;
