@@ -96,7 +96,7 @@ static bool ready(struct vp *vp)
 		intercept_triple_fault(vp); /* the parent resumed what cannot go on */
 		return false;
 	}
-	if (!cv->cpuid_final && (ret = child_cpuid_set(vp)) < 0) {
+	if (!cv->cpuid_final && (ret = child_cpuid_set(vp, true)) < 0) {
 		child_vp_fail(vp, "its CPUID was refused", (u64)-ret);
 		return false;
 	}
@@ -128,6 +128,7 @@ static void *child_vp_thread(void *arg)
 	snprintf(track, sizeof(track), "%s/%llu/vp%u", vp->partition->hv->name,
 		 (unsigned long long)vp->partition->id, vp->index);
 	trace_name_thread(track);
+	vp_runtime_publish(vp);
 	while (enter(vp)) {
 		if (!ready(vp))
 			continue;
@@ -311,8 +312,10 @@ static int make(struct partition *p, u32 index, struct vp **out)
 
 	if (!ret)
 		ret = vp_create_child(p, index, vcpu, cv, out);
-	if (!ret)
+	if (!ret) {
+		child_cpuid_set(*out, false); /* what is missing shows when it runs */
 		return 0;
+	}
 	if (vcpu)
 		vcpu->ops->vcpu_destroy(vcpu);
 	if (cv)
