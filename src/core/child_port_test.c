@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Doorbells from a child's write to the parent's ring, and what a parent puts into a child's SynIC. */
+/* Doorbells from a child's write to the parent's ring, and what a parent puts into a child's SynIC.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -144,9 +144,9 @@ static void test_timers(void **state)
 {
 	struct hv_synthetic_timers_state *out = cc_out(), s = { 0 };
 
-	s.timer[1] = (struct hv_stimer_state){
-		.config = HV_STIMER_ENABLE | HV_STIMER_DIRECT | 0x50 << 4, .count = 1ull << 60
-	};
+	s.timer[1] =
+		(struct hv_stimer_state){ .config = HV_STIMER_ENABLE | HV_STIMER_DIRECT | 0x50 << 4,
+					  .count = 1ull << 60 };
 	s.timer[2] = (struct hv_stimer_state){ .config = 3 << 16, .count = 77 };
 	memcpy(in.var, &s, sizeof(s));
 	assert_int_equal(set(HV_VP_STATE_SYNTHETIC_TIMERS, 25), HV_STATUS_SUCCESS);
@@ -194,9 +194,12 @@ static void test_what_is_not_there(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CC_TEST(test_local_apic),	   CC_TEST(test_xsave),
-		CC_TEST(test_xsave_over_two_pages), CC_TEST(test_pages_of_the_synic),
-		CC_TEST(test_timers),		   CC_TEST(test_what_is_not_there),
+		CC_TEST(test_local_apic),
+		CC_TEST(test_xsave),
+		CC_TEST(test_xsave_over_two_pages),
+		CC_TEST(test_pages_of_the_synic),
+		CC_TEST(test_timers),
+		CC_TEST(test_what_is_not_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

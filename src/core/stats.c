@@ -82,8 +82,7 @@ static void fill_vp(u64 *page, const struct vp *vp)
 	if (!vp->child)
 		return;
 	set(page, VpIoInterceptMessages, exits[ENGINE_EXIT_IO]);
-	set(page, VpMemoryInterceptMessages,
-	    exits[ENGINE_EXIT_MMIO] + exits[ENGINE_EXIT_MEMORY]);
+	set(page, VpMemoryInterceptMessages, exits[ENGINE_EXIT_MMIO] + exits[ENGINE_EXIT_MEMORY]);
 }
 
 static void fill_locked(struct partition *p, const struct stats_page *s)
@@ -195,7 +194,8 @@ void stats_forget(struct partition *p)
 	pthread_mutex_unlock(&r->lock);
 }
 
-/* The partition that a page is about, referenced if it is a child; NULL: none, or not one's to ask. */
+/* The partition that a page is about, referenced if it is a child; NULL: none, or not one's to ask.
+ */
 static struct partition *subject(struct hypercall *hc, const struct hv_input_map_stats_page *in)
 {
 	if (in->type != HV_STATS_PARTITION && in->type != HV_STATS_VP)
@@ -276,7 +276,8 @@ static enum hv_status map_at_locked(struct partition *p, const struct hv_input_m
 		return s->gpn == gpn ? HV_STATUS_SUCCESS : HV_STATUS_OBJECT_IN_USE;
 	if (ended(of))
 		return HV_STATUS_INVALID_PARTITION_STATE;
-	if (gpn >> (64 - PAGE_SHIFT) || !gmem_ptr(p->gmem, gpn << PAGE_SHIFT, PAGE_BYTES))
+	if (gpn >> (64 - PAGE_SHIFT) || !gmem_ptr(p->gmem, gpn << PAGE_SHIFT, PAGE_BYTES) ||
+	    gmem_donated(p->gmem, gpn << PAGE_SHIFT))
 		return HV_STATUS_INVALID_PARAMETER;
 	s = add_locked(p, in);
 	if (!s)

@@ -16,14 +16,10 @@
 
 /* AVX, a small component, one that is aligned, one that does not exist, one of the supervisor's. */
 static const struct engine_cpuid leaves[] = {
-	{ 0xD, 0, true, 0x227, 0x340, 0xA88, 0 },
-	{ 0xD, 1, true, 0xF, 0, 0x800, 0 },
-	{ 0xD, 2, true, 256, 576, 0, 0 },
-	{ 0xD, 5, true, 24, 1088, 0, 0 },
-	{ 0xD, 9, true, 8, 2688, 2, 0 },
-	{ 0xD, 11, true, 16, 0, 1, 0 },
-	{ 0xD, 12, true, 24, 2000, 0, 0 },
-	{ 0xD, 17, true, 64, 0xFFFFFFFF, 0, 0 },
+	{ 0xD, 0, true, 0x227, 0x340, 0xA88, 0 }, { 0xD, 1, true, 0xF, 0, 0x800, 0 },
+	{ 0xD, 2, true, 256, 576, 0, 0 },	  { 0xD, 5, true, 24, 1088, 0, 0 },
+	{ 0xD, 9, true, 8, 2688, 2, 0 },	  { 0xD, 11, true, 16, 0, 1, 0 },
+	{ 0xD, 12, true, 24, 2000, 0, 0 },	  { 0xD, 17, true, 64, 0xFFFFFFFF, 0, 0 },
 };
 #define STATES 0x227ull
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Intercept messages and address translation as a parent sees them. TLFS: intercepts, hypercalls. */
+/* Intercept messages and address translation as a parent sees them. TLFS: intercepts, hypercalls.
+ */
 #ifndef NESTOR_HVDEF_INTERCEPT_H
 #define NESTOR_HVDEF_INTERCEPT_H
 
