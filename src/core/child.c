@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "core/child_port.h"
 #include "core/gpa_map.h"
 #include "core/intercept.h"
 
@@ -82,6 +83,7 @@ void child_free(struct partition *p)
 		timer_service_destroy(c->timers);
 	p->vm->ops->vm_destroy(p->vm);
 	pthread_mutex_destroy(&c->life_lock);
+	pthread_mutex_destroy(&c->level_lock);
 	pthread_mutex_destroy(&c->vp_lock);
 	pthread_cond_destroy(&c->vp_cond);
 	free(c);
@@ -135,6 +137,7 @@ static struct child *child_alloc(struct partition *parent,
 			     .disabled_xsave = in->disabled_xsave };
 	list_init(&c->link);
 	pthread_mutex_init(&c->life_lock, NULL);
+	pthread_mutex_init(&c->level_lock, NULL);
 	pthread_mutex_init(&c->vp_lock, NULL);
 	pthread_cond_init(&c->vp_cond, NULL);
 	return c;
@@ -282,17 +285,24 @@ static enum hv_status finalize(struct partition *p)
  * One that was never initialized need not be finalized: Linux does so when it
  * cannot go on with what it has just created.
  */
-static enum hv_status delete (struct partition *p) {
-	struct hypervisor *hv = p->hv; bool mine = false;
+static enum hv_status remove_child(struct partition *p)
+{
+	struct hypervisor *hv = p->hv;
+	bool mine = false;
 
-	if (state(p) == CHILD_ACTIVE) return HV_STATUS_INVALID_PARTITION_STATE; finalize(p);
+	if (state(p) == CHILD_ACTIVE)
+		return HV_STATUS_INVALID_PARTITION_STATE;
+	finalize(p);
 	pthread_mutex_lock(&hv->children_lock);
-	if (!list_empty(&p->child->link)){ list_del(&p->child->link); mine = true; }
-pthread_mutex_unlock(&hv->children_lock);
-if (!mine)
-	return HV_STATUS_INVALID_PARTITION_ID; /* another VP was first */
-child_put(p);
-return HV_STATUS_SUCCESS;
+	if (!list_empty(&p->child->link)) {
+		list_del(&p->child->link);
+		mine = true;
+	}
+	pthread_mutex_unlock(&hv->children_lock);
+	if (!mine)
+		return HV_STATUS_INVALID_PARTITION_ID; /* another VP was first */
+	child_put(p);
+	return HV_STATUS_SUCCESS;
 }
 
 void children_destroy(struct partition *parent)
@@ -301,7 +311,7 @@ void children_destroy(struct partition *parent)
 
 	while ((p = get(parent, HV_PARTITION_ID_SELF))) {
 		finalize(p);
-		delete (p);
+		remove_child(p);
 		child_put(p);
 	}
 }
@@ -332,7 +342,7 @@ static enum hv_status call_finalize_partition(struct hypercall *hc)
 
 static enum hv_status call_delete_partition(struct hypercall *hc)
 {
-	return on_child(hc, delete);
+	return on_child(hc, remove_child);
 }
 
 #define ROW_PARENT .privilege = HV_PRIV_CREATE_PARTITIONS

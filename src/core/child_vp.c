@@ -89,6 +89,7 @@ static bool ready(struct vp *vp)
 	struct gpa_map *map = child_of(vp)->map;
 	struct child_vp *cv = vp->child;
 	u64 last = cv->missing;
+	u16 sints;
 
 	if (partition_stop_reason(vp->partition) != STOP_NONE) {
 		intercept_triple_fault(vp); /* the parent resumed what cannot go on */
@@ -96,6 +97,11 @@ static bool ready(struct vp *vp)
 	}
 	if (!child_sregs_flush(vp)) {
 		intercept_invalid_registers(vp);
+		return false;
+	}
+	sints = synic_notify_wanted(&vp->synic) ? synic_take_deliverable(&vp->synic) : 0;
+	if (sints) {
+		intercept_sint_deliverable(vp, sints);
 		return false;
 	}
 	while (!gpa_map_prepare(map, &cv->missing)) {
