@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "core/child_cpuid.h"
 #include "core/child_port.h"
 #include "core/gpa_map.h"
 #include "core/intercept.h"

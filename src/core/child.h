@@ -87,6 +87,7 @@ struct child_vp {
 	bool in_guest; /* the thread is in the engine or handles an exit: registers are its own */
 	bool deleted;  /* by HvCallDeleteVp: its thread ends; it may be created again */
 	u32 holds;
+	bool cpuid_final; /* atomic: the engine has its list */
 	/* Owned by who owns the registers. */
 	bool has_run;
 	bool sregs_pending; /* @sregs were set and the engine does not take them yet */
@@ -166,11 +167,6 @@ void child_events_get(struct vp *vp, u64 *pending, u64 *state);
 /* The engine cannot go on with @vp: ends the child's run, and tells log and parent. VP thread only.
  */
 void child_vp_fail(struct vp *vp, const char *what, u64 code);
-
-/* Parts of others, by which a child's end and its VPs' first run reach them. */
-/* What HvCallRegisterInterceptResult has said of @vp's CPUID, onto the list it will get. -E2BIG. */
-int child_cpuid_apply(struct vp *vp, struct engine_cpuid *list, u32 *count, u32 capacity);
-void child_cpuid_destroy(struct partition *p);
 
 static inline bool child_active(const struct partition *p)
 {

@@ -6,13 +6,6 @@
 
 #define STUB __attribute__((weak))
 
-STUB int child_cpuid_apply(struct vp *vp, struct engine_cpuid *list, u32 *count, u32 capacity)
-{
-	return 0;
-}
-STUB void child_cpuid_destroy(struct partition *p)
-{
-}
 STUB void intercept_io(struct vp *vp, struct engine_exit *exit)
 {
 }
