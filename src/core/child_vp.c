@@ -13,7 +13,7 @@
 
 #include "base/log.h"
 #include "base/trace.h"
-#include "core/child.h"
+#include "core/child_cpuid.h"
 #include "core/gpa_map.h"
 #include "core/intercept.h"
 
@@ -93,6 +93,10 @@ static bool ready(struct vp *vp)
 
 	if (partition_stop_reason(vp->partition) != STOP_NONE) {
 		intercept_triple_fault(vp); /* the parent resumed what cannot go on */
+		return false;
+	}
+	if (!cv->has_run && child_cpuid_set(vp) < 0) {
+		child_vp_fail(vp, "the host does not take its CPUID", 0);
 		return false;
 	}
 	if (!child_sregs_flush(vp)) {
@@ -191,6 +195,28 @@ void child_vp_intercept(struct vp *vp)
 	cv->intercept_suspend = true;
 	pthread_mutex_unlock(&c->vp_lock);
 	tell_parent(vp);
+}
+
+/* What is registered later still counts: the list is final with the first run. */
+void child_vp_prepare(struct vp *vp)
+{
+	if (vp->child->has_run)
+		return;
+	if (child_cpuid_set(vp) < 0)
+		log_limited(LOG_ERROR, "VP %u of partition %llu: the host does not take its CPUID",
+			    vp->index, (unsigned long long)vp->partition->id);
+	__atomic_store_n(&vp->child->cpuid_final, false, __ATOMIC_RELEASE);
+}
+
+bool child_vp_suspended(struct vp *vp)
+{
+	struct child *c = child_of(vp);
+	bool suspended;
+
+	pthread_mutex_lock(&c->vp_lock);
+	suspended = vp->child->explicit_suspend || vp->child->intercept_suspend;
+	pthread_mutex_unlock(&c->vp_lock);
+	return suspended;
 }
 
 /* Holds. */
