@@ -31,7 +31,7 @@ struct run {
 	u64 source; /* of the first page: address at the parent's, or number of the call */
 	s32 fd;
 	u64 offset;
-	u32 element; /* that the first page belongs to */
+	u32 element;  /* that the first page belongs to */
 	bool overlay; /* a page that is seen elsewhere: the window stays */
 	bool remap;   /* the window changes */
 };
@@ -78,8 +78,8 @@ static enum hv_status run_flush(struct changing *c)
 	enum hv_status status = HV_STATUS_SUCCESS;
 
 	if (r->remap && !r->overlay && has_memory(c->what) &&
-	    gpa_window_file(map, r->gpn, r->pages, r->fd, r->offset,
-			    state == GPA_STATE_WRITABLE) < 0) {
+	    gpa_window_file(map, r->gpn, r->pages, r->fd, r->offset, state == GPA_STATE_WRITABLE) <
+		    0) {
 		status = HV_STATUS_NO_RESOURCES;
 		state = GPA_STATE_UNMAPPED;
 		c->failed = true;
@@ -133,9 +133,9 @@ static bool continues(const struct changing *c, u64 gpn, u64 source, u64 offset,
 
 	if (!r->pages || gpn != r->gpn + r->pages || overlay != r->overlay)
 		return false;
-	return !has_memory(c->what) || (source == r->source + r->pages * PAGE_BYTES &&
-					c->region.fd == r->fd &&
-					offset == r->offset + r->pages * PAGE_BYTES);
+	return !has_memory(c->what) ||
+	       (source == r->source + r->pages * PAGE_BYTES && c->region.fd == r->fd &&
+		offset == r->offset + r->pages * PAGE_BYTES);
 }
 
 static enum hv_status page_add(struct changing *c, u32 element, u64 gpn, u64 source)
@@ -154,8 +154,9 @@ static enum hv_status page_add(struct changing *c, u32 element, u64 gpn, u64 sou
 		status = run_flush(c);
 		if (status != HV_STATUS_SUCCESS)
 			return status;
-		c->run = (struct run){ gpn, 0, source, c->region.fd, offset, element, overlay,
-				       false };
+		c->run = (struct run){
+			gpn, 0, source, c->region.fd, offset, element, overlay, false
+		};
 	}
 	c->run.pages++;
 	c->run.remap |= remap;
@@ -293,9 +294,9 @@ static enum hv_status call_map_gpa_pages(struct hypercall *hc)
 	    (!none && !(in->flags & HV_MAP_GPA_READABLE)))
 		return HV_STATUS_INVALID_PARAMETER;
 	what.step = in->flags & HV_MAP_GPA_LARGE_PAGE ? HV_LARGE_PAGE_PAGES : 1;
-	what.state = none ? GPA_STATE_NO_ACCESS
-			  : (in->flags & HV_MAP_GPA_WRITABLE ? GPA_STATE_WRITABLE
-							     : GPA_STATE_READ_ONLY);
+	what.state =
+		none ? GPA_STATE_NO_ACCESS
+		     : (in->flags & HV_MAP_GPA_WRITABLE ? GPA_STATE_WRITABLE : GPA_STATE_READ_ONLY);
 	return call_change(hc, in->partition_id, &what);
 }
 

@@ -216,8 +216,7 @@ void gpa_map_slot_remove_locked(struct gpa_map *map, u64 gpn)
 			continue;
 		slot_unmap(map, &map->slot[i]);
 		map->slots--;
-		memmove(&map->slot[i], &map->slot[i + 1],
-			(map->slots - i) * sizeof(map->slot[0]));
+		memmove(&map->slot[i], &map->slot[i + 1], (map->slots - i) * sizeof(map->slot[0]));
 		return;
 	}
 }

@@ -28,12 +28,12 @@ enum gpa_slot_class { GPA_SLOT_NONE, GPA_SLOT_READ_ONLY, GPA_SLOT_WRITABLE, GPA_
  * An entry. Bits 51:12: of a page with memory the parent's page (its GPA), of one
  * without access the call that made it so.
  */
-#define GPA_ENTRY_STATE	      MASK64(2, 0)
-#define GPA_ENTRY_SLOT_SHIFT  3
-#define GPA_ENTRY_SLOT	      MASK64(4, 3)
-#define GPA_ENTRY_OVERLAY     BIT64(5) /* an overlay page is seen here */
-#define GPA_ENTRY_DIRTY	      BIT64(6)
-#define GPA_ENTRY_SOURCE      MASK64(51, 12)
+#define GPA_ENTRY_STATE	     MASK64(2, 0)
+#define GPA_ENTRY_SLOT_SHIFT 3
+#define GPA_ENTRY_SLOT	     MASK64(4, 3)
+#define GPA_ENTRY_OVERLAY    BIT64(5) /* an overlay page is seen here */
+#define GPA_ENTRY_DIRTY	     BIT64(6)
+#define GPA_ENTRY_SOURCE     MASK64(51, 12)
 
 struct gpa_leaf {
 	u64 entry[GPA_LEAF_PAGES];

@@ -5,21 +5,21 @@
 
 #include "base/types.h"
 
-#define HV_MAP_GPA_READABLE	 BIT(0)
-#define HV_MAP_GPA_WRITABLE	 BIT(1)
-#define HV_MAP_GPA_EXECUTABLE	 (BIT(2) | BIT(3)) /* kernel, user */
-#define HV_MAP_GPA_ADJUSTABLE	 BIT(15)
-#define HV_MAP_GPA_NO_ACCESS	 BIT(16)
-#define HV_MAP_GPA_NOT_CACHED	 BIT(21)
-#define HV_MAP_GPA_LARGE_PAGE	 BIT(31)
-#define HV_UNMAP_GPA_LARGE_PAGE	 BIT(1)
-#define HV_LARGE_PAGE_PAGES	 512u
+#define HV_MAP_GPA_READABLE	BIT(0)
+#define HV_MAP_GPA_WRITABLE	BIT(1)
+#define HV_MAP_GPA_EXECUTABLE	(BIT(2) | BIT(3)) /* kernel, user */
+#define HV_MAP_GPA_ADJUSTABLE	BIT(15)
+#define HV_MAP_GPA_NO_ACCESS	BIT(16)
+#define HV_MAP_GPA_NOT_CACHED	BIT(21)
+#define HV_MAP_GPA_LARGE_PAGE	BIT(31)
+#define HV_UNMAP_GPA_LARGE_PAGE BIT(1)
+#define HV_LARGE_PAGE_PAGES	512u
 
 struct hv_input_map_gpa_pages {
 	u64 partition_id;
 	u64 target_gpn;
-	u32 flags; /* HV_MAP_GPA_* */
-	u32 rsvd;  /* Linux leaves it as it finds it */
+	u32 flags;	  /* HV_MAP_GPA_* */
+	u32 rsvd;	  /* Linux leaves it as it finds it */
 	u64 source_gpn[]; /* list */
 };
 static_assert(sizeof(struct hv_input_map_gpa_pages) == 24, "as Linux declares it");
