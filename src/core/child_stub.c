@@ -6,23 +6,49 @@
 
 #define STUB __attribute__((weak))
 
-STUB struct partition *child_get(struct hypercall *hc, u64 id) { return NULL; }
-STUB void child_put(struct partition *p) { }
-STUB void children_destroy(struct partition *parent) { }
-STUB void child_hold(struct partition *p) { }
-STUB void child_release(struct partition *p) { }
-STUB void child_vp_hold(struct vp *vp) { }
-STUB void child_vp_release(struct vp *vp) { }
-STUB void child_vp_intercept(struct vp *vp) { }
-STUB void intercept_io(struct vp *vp, struct engine_exit *exit) { }
-STUB void intercept_mmio(struct vp *vp, struct engine_exit *exit) { }
-STUB void intercept_memory(struct vp *vp, struct engine_exit *exit) { }
-STUB void intercept_missing_page(struct vp *vp, u64 gpa) { }
-STUB void intercept_triple_fault(struct vp *vp) { }
-STUB void intercept_eoi(struct vp *vp, u8 vector) { }
-STUB void intercept_sint_deliverable(struct vp *vp, u16 sints) { }
+STUB void child_ports_destroy(struct partition *p)
+{
+}
+STUB int child_cpuid_apply(struct vp *vp, struct engine_cpuid *list, u32 *count, u32 capacity)
+{
+	return 0;
+}
+STUB void child_cpuid_destroy(struct partition *p)
+{
+}
+STUB void child_deliverability_set(struct vp *vp, u64 value)
+{
+}
+STUB u64 child_deliverability_get(struct vp *vp)
+{
+	return 0;
+}
+STUB void intercept_io(struct vp *vp, struct engine_exit *exit)
+{
+}
+STUB void intercept_mmio(struct vp *vp, struct engine_exit *exit)
+{
+}
+STUB void intercept_memory(struct vp *vp, struct engine_exit *exit)
+{
+}
+STUB void intercept_missing_page(struct vp *vp, u64 gpa)
+{
+}
+STUB void intercept_triple_fault(struct vp *vp)
+{
+}
+STUB void intercept_eoi(struct vp *vp, u8 vector)
+{
+}
+STUB void intercept_sint_deliverable(struct vp *vp, u16 sints)
+{
+}
 STUB enum hv_translate_result walk(struct vp *vp, u64 gva, u64 flags, u64 *gpa)
 {
 	return HV_TRANSLATE_PAGE_NOT_PRESENT;
 }
-STUB u32 walk_read(struct vp *vp, u64 gva, void *out, u32 bytes) { return 0; }
+STUB u32 walk_read(struct vp *vp, u64 gva, void *out, u32 bytes)
+{
+	return 0;
+}

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/child.h"
 #include "core/hypercall.h"
 #include "core/msr.h"
 #include "core/port.h"
@@ -159,6 +160,7 @@ static inline void core_test_create(struct core_test *ct, const struct core_test
 	}
 	hypervisor_init(&ct->hv, cfg->nested ? "L1" : "hv", &ct->clock, ct->timers);
 	hypervisor_init(&ct->hv_outer, "L0", &ct->clock, ct->timers);
+	ct->hv.engine = &fake_engine;
 	ct->p = core_test_partition(ct, &ct->hv, cfg, ct->vp);
 	if (cfg->nested) {
 		struct core_test_config outer = *cfg;
@@ -174,6 +176,7 @@ static inline void core_test_create(struct core_test *ct, const struct core_test
 
 static inline void core_test_destroy(struct core_test *ct)
 {
+	children_destroy(ct->p);
 	timer_service_stop(ct->timers);
 	partition_destroy(ct->p);
 	partition_destroy(ct->outer);

@@ -32,7 +32,6 @@ struct gpa_overlays {
 
 struct gpa_map {
 	struct partition *p, *parent;
-	struct gmem gmem;
 	u64 limit;  /* pages of the address space */
 	u8 *window; /* host address of GPA 0 */
 	void *reserved;

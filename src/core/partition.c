@@ -9,8 +9,10 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "core/child.h"
 #include "core/core_trace.h"
 #include "core/hypercall.h"
+#include "core/intercept.h"
 #include "core/msr.h"
 #include "core/port.h"
 #include "core/vp.h"
@@ -56,7 +58,8 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 	if (!p)
 		return -ENOMEM;
 	*p = (struct partition){ .hv = hv,
-				 .id = hv->next_partition_id++,
+				 .id = __atomic_fetch_add(&hv->next_partition_id, 1,
+							  __ATOMIC_RELAXED),
 				 .config = *cfg,
 				 .gmem = gmem,
 				 .vm = vm,
@@ -95,6 +98,8 @@ void partition_destroy(struct partition *p)
 	pthread_mutex_destroy(&p->lock);
 	pthread_mutex_destroy(&p->overlay_lock);
 	pthread_rwlock_destroy(&p->connections_lock);
+	if (p->child)
+		child_free(p);
 	free(p->vps);
 	free(p);
 }
@@ -107,7 +112,8 @@ void partition_reset(struct partition *p)
 	registers_reset(p);
 	pthread_mutex_unlock(&p->lock);
 	for (u32 i = 0; i < p->vp_count; i++)
-		vp_reset(p->vps[i]);
+		if (p->vps[i])
+			vp_reset(p->vps[i]);
 }
 
 void partition_stop(struct partition *p, enum stop_reason reason, int code, const char *fmt, ...)
@@ -205,7 +211,11 @@ static enum vp_fault reset_read(struct vp *vp, u32 i, u64 *value)
 
 static enum vp_fault reset_write(struct vp *vp, u32 i, u64 value)
 {
-	if (value & 1)
+	if (!(value & 1))
+		return VP_OK;
+	if (vp->child) /* its parent resets it, as after a triple fault */
+		intercept_triple_fault(vp);
+	else
 		partition_stop(vp->partition, STOP_RESET, 0,
 			       "reset by the hypervisor's RESET register");
 	return VP_OK;

@@ -24,6 +24,7 @@
 #define HV_SINT_VALID_MASK   (HV_SINT_VECTOR_MASK | MASK64(20, 16))
 #define HV_SINT_RESET	     HV_SINT_MASKED
 #define HV_SINT_MIN_VECTOR   16
+#define HV_SINT_INTERCEPT    0 /* of a parent: messages about its children */
 
 #define HV_STIMER_ENABLE      BIT64(0)
 #define HV_STIMER_PERIODIC    BIT64(1)
@@ -39,6 +40,8 @@
 enum hv_message_type {
 	HV_MESSAGE_NONE = 0,
 	HV_MESSAGE_TIMER_EXPIRED = 0x80000010,
+	HV_MESSAGE_INVALID_VP_REGISTER_VALUE = 0x80000020,
+	HV_MESSAGE_OPAQUE_INTERCEPT = 0x8000003F, /* to a parent: which VP has one */
 	/* Guests post types without bit 31; the hypervisor's own carry it. */
 };
 #define HV_MESSAGE_TYPE_HYPERVISOR BIT(31)

@@ -36,8 +36,10 @@ static int enable_cap(int fd, u32 cap, u64 arg)
 }
 
 /* A range whose bitmap denies everything: each access exits, whatever KVM knows of the register. */
-static int trap_synthetic_msrs(int fd)
+static int trap_synthetic_msrs(int fd, bool unknown_too)
 {
+	u64 reasons =
+		KVM_MSR_EXIT_REASON_FILTER | (unknown_too ? (u64)KVM_MSR_EXIT_REASON_UNKNOWN : 0);
 	static u8 deny_all[SYNTHETIC_MSR_COUNT / 8];
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
@@ -46,7 +48,7 @@ static int trap_synthetic_msrs(int fd)
 			      .base = SYNTHETIC_MSR_FIRST,
 			      .bitmap = deny_all } },
 	};
-	int ret = enable_cap(fd, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER);
+	int ret = enable_cap(fd, KVM_CAP_X86_USER_SPACE_MSR, reasons);
 
 	return ret < 0 ? ret : kvm_ioctl(fd, KVM_X86_SET_MSR_FILTER, &filter);
 }
@@ -66,7 +68,7 @@ static int vm_setup(struct kvm_vm *vm, const struct engine_vm_config *cfg)
 			 KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
 	if (ret < 0)
 		return ret;
-	return cfg->trap_msrs ? trap_synthetic_msrs(vm->fd) : 0;
+	return cfg->trap_msrs ? trap_synthetic_msrs(vm->fd, cfg->trap_unknown_msrs) : 0;
 }
 
 static int vm_create(void *ctx, const struct engine_vm_config *cfg, struct engine_vm **out)
@@ -82,6 +84,7 @@ static int vm_create(void *ctx, const struct engine_vm_config *cfg, struct engin
 			       .max_vcpus = cfg->max_vcpus,
 			       .hypercall_port = cfg->hypercall_port };
 	pthread_mutex_init(&vm->lock, NULL);
+	list_init(&vm->vcpus);
 	vm->fd = kvm_ioctl(e->fd, KVM_CREATE_VM, NULL);
 	if (vm->fd < 0) {
 		ret = vm->fd;
@@ -304,13 +307,16 @@ static void vm_irqfd_remove(struct engine_vm *v, struct engine_irqfd *irqfd)
 	pthread_mutex_unlock(&vm->lock);
 }
 
-static int vm_ioeventfd(struct engine_vm *v, u64 addr, u32 size, bool mmio, int fd, bool add)
+static int vm_ioeventfd(struct engine_vm *v, u64 addr, u32 size, bool mmio, const u64 *match,
+			int fd, bool add)
 {
 	struct kvm_ioeventfd e = {
+		.datamatch = match ? *match : 0,
 		.addr = addr,
 		.len = size,
 		.fd = fd,
 		.flags = (mmio ? 0 : (u32)KVM_IOEVENTFD_FLAG_PIO) |
+			 (match ? (u32)KVM_IOEVENTFD_FLAG_DATAMATCH : 0) |
 			 (add ? 0 : (u32)KVM_IOEVENTFD_FLAG_DEASSIGN),
 	};
 
@@ -354,7 +360,25 @@ static u64 tsc_hz(struct engine_vm *vm)
 
 static u64 tsc_now(struct engine_vm *vm)
 {
-	return __rdtsc() + kvm_vm_of(vm)->tsc_offset;
+	return __rdtsc() + __atomic_load_n(&kvm_vm_of(vm)->tsc_offset, __ATOMIC_ACQUIRE);
+}
+
+/* One offset for all vCPUs, those to come included. */
+static int tsc_set(struct engine_vm *v, u64 tsc)
+{
+	struct kvm_vm *vm = kvm_vm_of(v);
+	struct list *pos;
+	int ret = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	__atomic_store_n(&vm->tsc_offset, tsc - __rdtsc(), __ATOMIC_RELEASE);
+	list_for_each(pos, &vm->vcpus) {
+		int err = kvm_vcpu_tsc_follow(list_entry(pos, struct kvm_vcpu, link));
+
+		ret = ret < 0 ? ret : err;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return ret;
 }
 
 const struct engine_ops kvm_engine_ops = {
@@ -374,6 +398,7 @@ const struct engine_ops kvm_engine_ops = {
 	.cpuid_supported = cpuid_supported,
 	.tsc_hz = tsc_hz,
 	.tsc_now = tsc_now,
+	.tsc_set = tsc_set,
 	.vcpu_create = kvm_vcpu_create,
 	.vcpu_destroy = kvm_vcpu_destroy,
 	.vcpu_set_cpuid = kvm_vcpu_set_cpuid,
@@ -381,14 +406,30 @@ const struct engine_ops kvm_engine_ops = {
 	.vcpu_kick = kvm_vcpu_kick,
 	.vcpu_mode = kvm_vcpu_mode,
 	.vcpu_complete = kvm_vcpu_complete,
+	.vcpu_drop = kvm_vcpu_drop,
+	.vcpu_get_events = kvm_vcpu_get_events,
+	.vcpu_set_events = kvm_vcpu_set_events,
 	.vcpu_inject_exception = kvm_vcpu_inject_exception,
 	.vcpu_get_sregs = kvm_vcpu_get_sregs,
 	.vcpu_set_sregs = kvm_vcpu_set_sregs,
 	.vcpu_get_xmm = kvm_vcpu_get_xmm,
 	.vcpu_set_xmm = kvm_vcpu_set_xmm,
+	.vcpu_get_fpu = kvm_vcpu_get_fpu,
+	.vcpu_set_fpu = kvm_vcpu_set_fpu,
+	.vcpu_get_debugregs = kvm_vcpu_get_debugregs,
+	.vcpu_set_debugregs = kvm_vcpu_set_debugregs,
+	.vcpu_get_activity = kvm_vcpu_get_activity,
+	.vcpu_set_activity = kvm_vcpu_set_activity,
 	.vcpu_get_msr = kvm_vcpu_get_msr,
 	.vcpu_set_msr = kvm_vcpu_set_msr,
 	.vcpu_irq_pending = kvm_vcpu_irq_pending,
+	.vcpu_get_lapic = kvm_vcpu_get_lapic,
+	.vcpu_set_lapic = kvm_vcpu_set_lapic,
+	.vcpu_get_xsave = kvm_vcpu_get_xsave,
+	.vcpu_set_xsave = kvm_vcpu_set_xsave,
+	.vcpu_get_xcr0 = kvm_vcpu_get_xcr0,
+	.vcpu_set_xcr0 = kvm_vcpu_set_xcr0,
+	.vcpu_extint = kvm_vcpu_extint,
 	.vcpu_translate = kvm_vcpu_translate,
 };
 
