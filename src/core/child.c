@@ -13,6 +13,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "core/child_cpuid.h"
+#include "core/child_port.h"
 #include "core/gpa_map.h"
 #include "core/intercept.h"
 
@@ -77,13 +79,12 @@ void child_free(struct partition *p)
 	struct child *c = p->child;
 
 	child_cpuid_destroy(p);
-	if (c->map)
-		gpa_map_destroy(c->map);
-	gmem_fini(&c->gmem);
+	gpa_map_destroy(c->map);
 	if (c->timers)
 		timer_service_destroy(c->timers);
 	p->vm->ops->vm_destroy(p->vm);
 	pthread_mutex_destroy(&c->life_lock);
+	pthread_mutex_destroy(&c->level_lock);
 	pthread_mutex_destroy(&c->vp_lock);
 	pthread_cond_destroy(&c->vp_cond);
 	free(c);
@@ -117,10 +118,9 @@ static void on_stopped(void *ctx, struct partition *p)
 	       p->stop_text);
 }
 
-static const struct partition_ops child_ops = { .io = on_io,
-						.eoi = on_eoi,
-						.crash = on_crash,
-						.stopped = on_stopped };
+static const struct partition_ops child_ops = {
+	.io = on_io, .eoi = on_eoi, .crash = on_crash, .stopped = on_stopped
+};
 
 static struct child *child_alloc(struct partition *parent,
 				 const struct hv_input_create_partition *in)
@@ -136,12 +136,9 @@ static struct child *child_alloc(struct partition *parent,
 			     .disabled_features = { in->disabled_features[0],
 						    in->disabled_features[1] },
 			     .disabled_xsave = in->disabled_xsave };
-	if (gmem_init(&c->gmem) < 0) {
-		free(c);
-		return NULL;
-	}
 	list_init(&c->link);
 	pthread_mutex_init(&c->life_lock, NULL);
+	pthread_mutex_init(&c->level_lock, NULL);
 	pthread_mutex_init(&c->vp_lock, NULL);
 	pthread_cond_init(&c->vp_cond, NULL);
 	return c;
@@ -157,14 +154,13 @@ static int attach(struct partition *parent, struct child *c, struct engine_vm *v
 		.build = parent->config.build,
 		.physical_bits = parent->config.physical_bits,
 	};
-	/* Its pool is of the parent's memory; its own comes with the map. */
+	/* The pool is of the parent's memory; the child's own comes with the map. */
 	int ret = partition_create(parent->hv, &pc, parent->gmem, vm, &child_ops, NULL, out);
 
 	if (ret)
 		return ret;
 	c->partition = *out;
 	(*out)->child = c;
-	(*out)->gmem = &c->gmem;
 	refclock_init_like(&c->clock, vm, parent->clock);
 	(*out)->clock = &c->clock;
 	return 0;
@@ -186,8 +182,6 @@ static int create(struct partition *parent, const struct hv_input_create_partiti
 	if (ret) {
 		if (vm)
 			vm->ops->vm_destroy(vm);
-		if (c)
-			gmem_fini(&c->gmem);
 		free(c);
 		return ret;
 	}
@@ -275,12 +269,12 @@ static enum hv_status finalize(struct partition *p)
 	if (state(p) != CHILD_FINALIZED) {
 		state_set(p, CHILD_FINALIZED);
 		child_vps_end(p);
-		child_ports_destroy(p);
+		child_ports_forget(p);
 		partition_reset(p);
+		gpa_map_clear(p->child->map);
 		pthread_mutex_lock(&p->root.lock);
 		p->root.stats_count = 0;
 		pthread_mutex_unlock(&p->root.lock);
-		gpa_map_clear(p->child->map);
 		deposit_close(&p->deposit);
 		status = HV_STATUS_SUCCESS;
 	}
@@ -292,7 +286,7 @@ static enum hv_status finalize(struct partition *p)
  * One that was never initialized need not be finalized: Linux does so when it
  * cannot go on with what it has just created.
  */
-static enum hv_status delete(struct partition *p)
+static enum hv_status remove_child(struct partition *p)
 {
 	struct hypervisor *hv = p->hv;
 	bool mine = false;
@@ -318,7 +312,7 @@ void children_destroy(struct partition *parent)
 
 	while ((p = get(parent, HV_PARTITION_ID_SELF))) {
 		finalize(p);
-		delete(p);
+		remove_child(p);
 		child_put(p);
 	}
 }
@@ -349,7 +343,7 @@ static enum hv_status call_finalize_partition(struct hypercall *hc)
 
 static enum hv_status call_delete_partition(struct hypercall *hc)
 {
-	return on_child(hc, delete);
+	return on_child(hc, remove_child);
 }
 
 #define ROW_PARENT .privilege = HV_PRIV_CREATE_PARTITIONS

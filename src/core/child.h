@@ -23,8 +23,14 @@
 #include "core/vp.h"
 #include "hvdef/child.h"
 
-struct child_ports; /* child_port.c */
 struct child_cpuid; /* child_cpuid.c */
+
+/* A level-triggered interrupt whose EOI the engine reports. */
+struct child_level {
+	u64 address;
+	u32 data;
+};
+#define CHILD_LEVELS_MAX 24u /* of struct engine_ops.vm_ioapic_route */
 
 enum child_state {
 	CHILD_CREATED,	 /* properties, deposits */
@@ -43,7 +49,6 @@ struct child {
 	enum child_state state; /* atomic; changed under partition->lock */
 	struct refclock clock;
 	struct timer_service *timers;
-	struct gmem gmem; /* what partition->gmem is; gpa_map.c fills it */
 	struct gpa_map *map;
 	u64 parent_gpn; /* the page of the parent's pool that pays for it */
 	/* One at a time: creating or deleting a VP, the end. Child threads never take it. */
@@ -57,8 +62,12 @@ struct child {
 	u32 processors_per_socket;
 	bool gpa_tracking; /* property 0x50005 */
 
-	struct child_ports *ports;
-	struct child_cpuid *cpuid;
+	struct child_cpuid *cpuid; /* NULL until the first result is registered */
+	u32 intercepts;		   /* atomic: bits by enum hv_intercept_type */
+
+	pthread_mutex_t level_lock; /* guards what follows; held over a change of routes */
+	struct child_level level[CHILD_LEVELS_MAX];
+	u32 levels; /* routes made so far; beyond the maximum the oldest goes */
 
 	/* Guards what holds VPs, here and in struct child_vp. */
 	pthread_mutex_t vp_lock;
@@ -78,6 +87,7 @@ struct child_vp {
 	bool in_guest; /* the thread is in the engine or handles an exit: registers are its own */
 	bool deleted;  /* by HvCallDeleteVp: its thread ends; it may be created again */
 	u32 holds;
+	bool cpuid_final; /* atomic: the engine has its list */
 	/* Owned by who owns the registers. */
 	bool has_run;
 	struct gpa_ask ask; /* VP thread */
@@ -156,16 +166,6 @@ void child_events_get(struct vp *vp, u64 *pending, u64 *state);
 /* The engine cannot go on with @vp: ends the child's run, and tells log and parent. VP thread only.
  */
 void child_vp_fail(struct vp *vp, const char *what, u64 code);
-
-/* Parts of others, by which a child's end and its VPs' first run reach them. */
-/* All ports and connections that have @p at either end; at finalize, no VP runs. */
-void child_ports_destroy(struct partition *p);
-/* What HvCallRegisterInterceptResult has said of @vp's CPUID, onto the list it will get. -E2BIG. */
-int child_cpuid_apply(struct vp *vp, struct engine_cpuid *list, u32 *count, u32 capacity);
-void child_cpuid_destroy(struct partition *p);
-/* Register HvX64RegisterDeliverabilityNotifications, held. */
-void child_deliverability_set(struct vp *vp, u64 value);
-u64 child_deliverability_get(struct vp *vp);
 
 static inline bool child_active(const struct partition *p)
 {

@@ -283,11 +283,12 @@ bool child_sregs_flush(struct vp *vp)
 	return !cv->sregs_pending;
 }
 
-/* Pending interruption and interrupt state: HV_X64_PENDING_INTERRUPTION_REGISTER and its sibling. */
+/* Pending interruption and interrupt state: HV_X64_PENDING_INTERRUPTION_REGISTER and its sibling.
+ */
 
-static const u8 interruption_type[] = { [ENGINE_EVENT_INTERRUPT] = 0,
-					[ENGINE_EVENT_NMI] = 2,
-					[ENGINE_EVENT_EXCEPTION] = 3 };
+static const u8 interruption_type[] = {
+	[ENGINE_EVENT_INTERRUPT] = 0, [ENGINE_EVENT_NMI] = 2, [ENGINE_EVENT_EXCEPTION] = 3
+};
 
 void child_events_get(struct vp *vp, u64 *pending, u64 *state)
 {

@@ -6,23 +6,6 @@
 
 #define STUB __attribute__((weak))
 
-STUB void child_ports_destroy(struct partition *p)
-{
-}
-STUB int child_cpuid_apply(struct vp *vp, struct engine_cpuid *list, u32 *count, u32 capacity)
-{
-	return 0;
-}
-STUB void child_cpuid_destroy(struct partition *p)
-{
-}
-STUB void child_deliverability_set(struct vp *vp, u64 value)
-{
-}
-STUB u64 child_deliverability_get(struct vp *vp)
-{
-	return 0;
-}
 STUB void intercept_io(struct vp *vp, struct engine_exit *exit)
 {
 }
@@ -42,6 +25,9 @@ STUB void intercept_eoi(struct vp *vp, u8 vector)
 {
 }
 STUB void intercept_sint_deliverable(struct vp *vp, u16 sints)
+{
+}
+STUB void intercept_hypercall(struct vp *vp)
 {
 }
 STUB enum hv_translate_result walk(struct vp *vp, u64 gva, u64 flags, u64 *gpa)

@@ -39,7 +39,8 @@ static void settle(struct vp *vp)
 	int ret = vp->vcpu->ops->vcpu_complete(vp->vcpu);
 
 	if (ret < 0)
-		log_limited(LOG_ERROR, "VP %u of partition %llu: an instruction was not finished (%d)",
+		log_limited(LOG_ERROR,
+			    "VP %u of partition %llu: an instruction was not finished (%d)",
 			    vp->index, (unsigned long long)vp->partition->id, -ret);
 }
 
@@ -82,12 +83,19 @@ static void intercept_invalid_registers(struct vp *vp)
 /* Everything a parent may have changed is the engine's before the guest goes on. */
 static bool ready(struct vp *vp)
 {
+	u16 sints;
+
 	if (partition_stop_reason(vp->partition) != STOP_NONE) {
 		intercept_triple_fault(vp); /* the parent resumed what cannot go on */
 		return false;
 	}
 	if (!child_sregs_flush(vp)) {
 		intercept_invalid_registers(vp);
+		return false;
+	}
+	sints = synic_notify_wanted(&vp->synic) ? synic_take_deliverable(&vp->synic) : 0;
+	if (sints) {
+		intercept_sint_deliverable(vp, sints);
 		return false;
 	}
 	if (gpa_map_prepare(child_of(vp)->map, &vp->child->ask))

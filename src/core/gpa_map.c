@@ -246,9 +246,14 @@ int gpa_map_create(struct partition *p, struct gpa_map **out)
 	ret = window_create(map);
 	if (ret)
 		goto destroy_overlays;
-	gmem_set_view(p->gmem, &map_view, map);
+	ret = gmem_init_view(&map->gmem, &map_view, map);
+	if (ret)
+		goto unmap_window;
+	p->gmem = &map->gmem;
 	*out = map;
 	return 0;
+unmap_window:
+	munmap(map->reserved, map->reserved_bytes);
 destroy_overlays:
 	overlays_destroy(&map->overlays);
 	pthread_rwlock_destroy(&map->lock);
@@ -280,7 +285,8 @@ void gpa_map_destroy(struct gpa_map *map)
 	if (!map)
 		return;
 	gpa_map_clear(map);
-	gmem_set_view(map->p->gmem, NULL, NULL);
+	map->p->gmem = NULL;
+	gmem_fini(&map->gmem);
 	munmap(map->reserved, map->reserved_bytes);
 	overlays_destroy(&map->overlays);
 	pthread_rwlock_destroy(&map->lock);

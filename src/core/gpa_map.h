@@ -17,7 +17,7 @@
 
 struct gpa_map;
 
-/* -ENOMEM. @p: the child; its parent outlives it. p->gmem reads through the map from now on. */
+/* -ENOMEM. @p: the child; its parent outlives it. Sets up p->gmem to read through the map. */
 int gpa_map_create(struct partition *p, struct gpa_map **out);
 /* No VP runs any more. Everything the map held is the parent's again. */
 void gpa_map_destroy(struct gpa_map *map);

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "core/child.h"
+#include "core/child_port.h"
 #include "core/core_trace.h"
 #include "core/hypercall.h"
 #include "core/intercept.h"
@@ -19,6 +20,8 @@
 
 /* ENDBR64; IN EAX, 0x7C; RET. Position independent: a root calls its own copy. */
 static const u8 hypercall_code[] = { 0xF3, 0x0F, 0x1E, 0xFA, 0xE5, HYPERCALL_PORT, 0xC3 };
+/* A child's: the trap has three bytes, as VMCALL has, for a parent that skips one. */
+static const u8 child_code[] = { 0xF3, 0x0F, 0x1E, 0xFA, 0x3E, 0xE5, HYPERCALL_PORT, 0xC3 };
 
 void hypervisor_init(struct hypervisor *hv, const char *name, struct refclock *clock,
 		     struct timer_service *timers)
@@ -88,6 +91,7 @@ void partition_destroy(struct partition *p)
 {
 	if (!p)
 		return;
+	child_ports_destroy(p->ports);
 	for (u32 i = p->vp_count; i-- > 0;)
 		vp_destroy(p->vps[i]);
 	connections_destroy(p);
@@ -160,6 +164,9 @@ static enum vp_fault guest_os_id_write(struct vp *vp, u32 i, u64 value)
 		p->hypercall_msr &= ~HV_MSR_PAGE_ENABLE;
 		page_set(p, &p->hypercall_page, p->hypercall_msr);
 		__atomic_store_n(&p->hypercall_enabled, false, __ATOMIC_RELEASE);
+		for (u32 n = 0; n < p->vp_count; n++)
+			if (partition_vp(p, n))
+				synic_rings_restart(&p->vps[n]->synic);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return VP_OK;
@@ -190,7 +197,10 @@ static enum vp_fault hypercall_write(struct vp *vp, u32 i, u64 value)
 	/* Over RAM the guest could write to it: the contents are made anew. */
 	if (!p->hypercall_page.enabled) {
 		memset(p->hypercall_page.own, 0, PAGE_BYTES);
-		memcpy(p->hypercall_page.own, hypercall_code, sizeof(hypercall_code));
+		if (p->child)
+			memcpy(p->hypercall_page.own, child_code, sizeof(child_code));
+		else
+			memcpy(p->hypercall_page.own, hypercall_code, sizeof(hypercall_code));
 	}
 	ret = page_set(p, &p->hypercall_page, value);
 	if (ret)

@@ -28,6 +28,7 @@
 #define CONNECTION_HASH	  256
 
 struct child;
+struct child_ports;
 struct connection;
 struct vp;
 
@@ -113,7 +114,8 @@ struct partition {
 	const struct partition_ops *ops;
 	void *ctx;
 
-	struct child *child; /* NULL: not made by a hypercall */
+	struct child *child;	   /* NULL: not made by a hypercall */
+	struct child_ports *ports; /* atomic; its ports for its children, NULL until the first */
 	/* Its time; the hypervisor's unless it is a child. */
 	struct refclock *clock;
 	struct timer_service *timers;

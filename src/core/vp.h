@@ -13,8 +13,8 @@
 #include "core/stimer.h"
 #include "core/synic.h"
 
-/* What an instruction of the guest raises instead of completing. */
-enum vp_fault { VP_OK, VP_FAULT_GP, VP_FAULT_UD };
+/* What an instruction of the guest raises instead of completing; or its parent completes it. */
+enum vp_fault { VP_OK, VP_FAULT_GP, VP_FAULT_UD, VP_INTERCEPTED };
 
 /* One counter pair per row of a dispatcher's table. */
 struct row_count {

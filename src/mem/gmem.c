@@ -46,10 +46,13 @@ int gmem_init(struct gmem *gm)
 	return 0;
 }
 
-void gmem_set_view(struct gmem *gm, const struct gmem_view *view, void *ctx)
+int gmem_init_view(struct gmem *gm, const struct gmem_view *view, void *ctx)
 {
+	int ret = gmem_init(gm);
+
 	gm->view = view;
 	gm->view_ctx = ctx;
+	return ret;
 }
 
 void gmem_fini(struct gmem *gm)

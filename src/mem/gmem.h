@@ -57,9 +57,8 @@ struct gmem {
 };
 
 int gmem_init(struct gmem *gm);
-/* From now on the memory is reached through @view only; NULL: by the regions again. Nobody uses it.
- */
-void gmem_set_view(struct gmem *gm, const struct gmem_view *view, void *ctx);
+/* The same for memory that is reached through @view only. */
+int gmem_init_view(struct gmem *gm, const struct gmem_view *view, void *ctx);
 /* Frees the maps, not the memory they name: whoever mapped that unmaps it. */
 void gmem_fini(struct gmem *gm);
 

@@ -15,8 +15,8 @@
 #define FAKE_TSC_HZ    1000000000ull
 #define FAKE_RECORDS   256 /* kept; older ones are only counted */
 #define FAKE_SLOTS     128
-#define FAKE_WRITTEN   64
 #define FAKE_MSRS      56
+#define FAKE_WRITTEN   64
 #define FAKE_OUT_BYTES 2 /* OUT imm8, AL: what completing a hypercall adds to RIP */
 
 enum fake_call {
@@ -59,15 +59,15 @@ struct fake_vm {
 	struct fake_record record[FAKE_RECORDS]; /* ring: the newest is records - 1 */
 	u32 records;
 	struct fake_slot slot[FAKE_SLOTS];
-	u64 written[FAKE_WRITTEN]; /* pages, until vm_written() takes them */
-	u32 written_count;
 	struct {
 		u32 size;
 		bool any_value;
 		u64 match;
-	} ioeventfd;	     /* the newest */
-	int ioeventfd_error; /* what the next vm_ioeventfd() that adds gives, if not 0 */
-	u32 map_fails;	     /* so many of the next vm_map() give -ENOSPC */
+	} ioeventfd;		   /* the newest */
+	int ioeventfd_error;	   /* what the next vm_ioeventfd() that adds gives, if not 0 */
+	u32 map_fails;		   /* so many of the next vm_map() give -ENOSPC */
+	u64 written[FAKE_WRITTEN]; /* pages, until vm_written() takes them */
+	u32 written_count;
 	u32 next_gsi;
 };
 
