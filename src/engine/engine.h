@@ -49,6 +49,24 @@ struct engine_mode {
 	bool long_mode;	     /* 64-bit code segment in long mode */
 };
 
+enum engine_event_kind {
+	ENGINE_EVENT_NONE,
+	ENGINE_EVENT_INTERRUPT,
+	ENGINE_EVENT_NMI,
+	ENGINE_EVENT_EXCEPTION,
+};
+
+/* What stands between a vCPU and its next instruction. */
+struct engine_events {
+	/* Its delivery was cut short and begins anew when the vCPU runs. */
+	enum engine_event_kind injected;
+	u8 vector;
+	bool has_error_code;
+	u32 error_code;
+	bool interrupt_shadow; /* of STI or MOV SS */
+	bool nmi_masked;       /* until IRET */
+};
+
 enum engine_exit_kind {
 	ENGINE_EXIT_INTR,      /* kicked, or a signal: nothing to answer */
 	ENGINE_EXIT_HYPERCALL, /* a 32-bit IN from the hypercall port; registers hold the call */
@@ -140,6 +158,11 @@ struct engine_vm_config {
 	bool trap_msrs;	    /* synthetic MSRs 0x40000000-0x400010FF exit to us */
 };
 
+/* How the instruction of an exit is dropped. */
+#define ENGINE_DROP_PORT   BIT(0) /* IN or OUT of one value, RIP at it */
+#define ENGINE_DROP_REP	   BIT(1) /* repeated by RCX */
+#define ENGINE_DROP_VECTOR BIT(2) /* writes vector registers */
+
 struct engine_ops {
 	const char *name;
 
@@ -182,8 +205,20 @@ struct engine_ops {
 	 * running further, so that registers may be set freely. Idempotent.
 	 */
 	int (*vcpu_complete)(struct engine_vcpu *vcpu);
+	/*
+	 * The opposite: the instruction of the last exit is not the engine's any more,
+	 * to finish or to answer. The vCPU is what vcpu->regs say when this is called
+	 * (where they differ from those of the exit, the instruction is undone), with
+	 * the events of the exit. What the instruction writes to memory may be written
+	 * once, made from zeros. @flags: ENGINE_DROP_*. After any exit; idempotent.
+	 */
+	int (*vcpu_drop)(struct engine_vcpu *vcpu, u32 flags);
 	/* After vcpu_complete(): an exception at the current RIP. error_code -1: has none. */
 	int (*vcpu_inject_exception)(struct engine_vcpu *vcpu, u8 vector, s64 error_code);
+	/* Cheap after run(). Not while an answer is due (vcpu_complete, vcpu_drop): set. */
+	int (*vcpu_get_events)(struct engine_vcpu *vcpu, struct engine_events *out);
+	/* -EINVAL: an exception that cannot be (vector above 31, or 2). */
+	int (*vcpu_set_events)(struct engine_vcpu *vcpu, const struct engine_events *in);
 	int (*vcpu_get_sregs)(struct engine_vcpu *vcpu, struct engine_sregs *out);
 	int (*vcpu_set_sregs)(struct engine_vcpu *vcpu, const struct engine_sregs *in);
 	/* XMM0-15 as 16 bytes each. */

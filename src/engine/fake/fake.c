@@ -240,6 +240,30 @@ static int vcpu_complete(struct engine_vcpu *vcpu)
 	return 0;
 }
 
+static int vcpu_drop(struct engine_vcpu *vcpu, u32 flags)
+{
+	struct fake_vcpu *v = fake_vcpu(vcpu);
+
+	if (!v->completed)
+		record(v->vm, FAKE_DROP, vcpu->regs->rip, flags, vcpu->id);
+	v->completed = true;
+	return 0;
+}
+
+static int vcpu_get_events(struct engine_vcpu *vcpu, struct engine_events *out)
+{
+	*out = fake_vcpu(vcpu)->events;
+	return 0;
+}
+
+static int vcpu_set_events(struct engine_vcpu *vcpu, const struct engine_events *in)
+{
+	if (in->injected == ENGINE_EVENT_EXCEPTION && (in->vector > 31 || in->vector == 2))
+		return -EINVAL;
+	fake_vcpu(vcpu)->events = *in;
+	return 0;
+}
+
 static int vcpu_run(struct engine_vcpu *vcpu)
 {
 	struct fake_vcpu *v = fake_vcpu(vcpu);
@@ -374,6 +398,9 @@ const struct engine_ops fake_ops = {
 	.vcpu_kick = vcpu_kick,
 	.vcpu_mode = vcpu_mode,
 	.vcpu_complete = vcpu_complete,
+	.vcpu_drop = vcpu_drop,
+	.vcpu_get_events = vcpu_get_events,
+	.vcpu_set_events = vcpu_set_events,
 	.vcpu_inject_exception = vcpu_inject_exception,
 	.vcpu_get_sregs = vcpu_get_sregs,
 	.vcpu_set_sregs = vcpu_set_sregs,

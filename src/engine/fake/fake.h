@@ -30,6 +30,7 @@ enum fake_call {
 	FAKE_EXCEPTION,	   /* a: RIP, b: vector, c: error code as u64 */
 	FAKE_SET_CPUID,	   /* b: entries, c: vCPU id */
 	FAKE_SET_MSR,	   /* a: index, b: value, c: vCPU id */
+	FAKE_DROP,	   /* a: RIP, b: flags, c: vCPU id */
 	FAKE_CALLS,
 };
 
@@ -71,6 +72,7 @@ struct fake_vcpu {
 	struct engine_regs regs;
 	struct engine_sregs sregs;
 	struct engine_mode mode; /* default: 64-bit, CPL 0 */
+	struct engine_events events;
 	u8 xmm[16][16];
 	struct engine_msr msr[FAKE_MSRS];
 	bool completed;	      /* the last exit's instruction is finished */

@@ -46,6 +46,11 @@ struct kvm_vcpu {
 	int fd;
 	struct kvm_run *run;
 	bool answer_due; /* the exit expects an answer or completion at the next KVM_RUN */
+	/* A dropped IN or OUT is still KVM's; gone once RIP has moved. */
+	bool stale_io;
+	u64 stale_rip;
+	/* The shared area holds what the vCPU has. */
+	bool sregs_shared, events_shared;
 	pthread_t thread;
 	bool has_thread; /* atomic: thread is set */
 };
@@ -73,9 +78,12 @@ int kvm_vcpu_run(struct engine_vcpu *vcpu);
 void kvm_vcpu_kick(struct engine_vcpu *vcpu);
 struct engine_mode kvm_vcpu_mode(struct engine_vcpu *vcpu);
 int kvm_vcpu_complete(struct engine_vcpu *vcpu);
+int kvm_vcpu_drop(struct engine_vcpu *vcpu, u32 flags);
 
 /* kvm_state.c */
 int kvm_vcpu_inject_exception(struct engine_vcpu *vcpu, u8 vector, s64 error_code);
+int kvm_vcpu_get_events(struct engine_vcpu *vcpu, struct engine_events *out);
+int kvm_vcpu_set_events(struct engine_vcpu *vcpu, const struct engine_events *in);
 int kvm_vcpu_get_sregs(struct engine_vcpu *vcpu, struct engine_sregs *out);
 int kvm_vcpu_set_sregs(struct engine_vcpu *vcpu, const struct engine_sregs *in);
 int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16]);

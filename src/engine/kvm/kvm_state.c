@@ -23,10 +23,70 @@ int kvm_vcpu_inject_exception(struct engine_vcpu *vcpu, u8 vector, s64 error_cod
 	ret = kvm_ioctl(v->fd, KVM_GET_VCPU_EVENTS, &ev);
 	if (ret < 0)
 		return ret;
+	v->events_shared = false;
 	ev.exception.injected = 1;
 	ev.exception.nr = vector;
 	ev.exception.has_error_code = error_code >= 0;
 	ev.exception.error_code = error_code >= 0 ? (u32)error_code : 0;
+	return kvm_ioctl(v->fd, KVM_SET_VCPU_EVENTS, &ev);
+}
+
+/*
+ * The first question makes KVM answer it with every exit from then on, so only
+ * vCPUs of which it is asked pay for it.
+ */
+static int events_get(struct kvm_vcpu *v, struct kvm_vcpu_events *ev)
+{
+	if (v->events_shared) {
+		*ev = v->run->s.regs.events;
+		return 0;
+	}
+	v->run->kvm_valid_regs |= KVM_SYNC_X86_EVENTS;
+	return kvm_ioctl(v->fd, KVM_GET_VCPU_EVENTS, ev);
+}
+
+int kvm_vcpu_get_events(struct engine_vcpu *vcpu, struct engine_events *out)
+{
+	struct kvm_vcpu_events ev;
+	int ret = events_get(kvm_vcpu_of(vcpu), &ev);
+
+	if (ret < 0)
+		return ret;
+	*out = (struct engine_events){ .interrupt_shadow = ev.interrupt.shadow,
+				       .nmi_masked = ev.nmi.masked };
+	if (ev.exception.injected) {
+		out->injected = ENGINE_EVENT_EXCEPTION;
+		out->vector = ev.exception.nr;
+		out->has_error_code = ev.exception.has_error_code;
+		out->error_code = ev.exception.error_code;
+	} else if (ev.nmi.injected) {
+		out->injected = ENGINE_EVENT_NMI;
+		out->vector = 2;
+	} else if (ev.interrupt.injected) {
+		out->injected = ENGINE_EVENT_INTERRUPT;
+		out->vector = ev.interrupt.nr;
+	}
+	return 0;
+}
+
+/* An NMI that another thread has queued meanwhile stays queued: no flag for it. */
+int kvm_vcpu_set_events(struct engine_vcpu *vcpu, const struct engine_events *in)
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	bool exception = in->injected == ENGINE_EVENT_EXCEPTION;
+	struct kvm_vcpu_events ev = {
+		.flags = KVM_VCPUEVENT_VALID_SHADOW,
+		.exception = { .injected = exception,
+			       .nr = exception ? in->vector : 0,
+			       .has_error_code = exception && in->has_error_code,
+			       .error_code = exception && in->has_error_code ? in->error_code : 0 },
+		.interrupt = { .injected = in->injected == ENGINE_EVENT_INTERRUPT,
+			       .nr = in->injected == ENGINE_EVENT_INTERRUPT ? in->vector : 0,
+			       .shadow = in->interrupt_shadow ? KVM_X86_SHADOW_INT_STI : 0 },
+		.nmi = { .injected = in->injected == ENGINE_EVENT_NMI, .masked = in->nmi_masked },
+	};
+
+	v->events_shared = false;
 	return kvm_ioctl(v->fd, KVM_SET_VCPU_EVENTS, &ev);
 }
 
@@ -63,8 +123,9 @@ static struct kvm_segment segment_set(const struct engine_segment *s)
 
 int kvm_vcpu_get_sregs(struct engine_vcpu *vcpu, struct engine_sregs *out)
 {
-	struct kvm_sregs s;
-	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_SREGS, &s);
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	struct kvm_sregs s = v->run->s.regs.sregs;
+	int ret = v->sregs_shared ? 0 : kvm_ioctl(v->fd, KVM_GET_SREGS, &s);
 
 	if (ret < 0)
 		return ret;
@@ -118,6 +179,7 @@ int kvm_vcpu_set_sregs(struct engine_vcpu *vcpu, const struct engine_sregs *in)
 	ret = kvm_ioctl(v->fd, KVM_SET_SREGS, &s);
 	if (ret >= 0)
 		v->run->s.regs.sregs = s;
+	v->sregs_shared = ret >= 0;
 	return ret;
 }
 
@@ -163,6 +225,7 @@ int kvm_vcpu_set_msr(struct engine_vcpu *vcpu, u32 index, u64 value)
 	struct one_msr m = { .nmsrs = 1, .entry = { .index = index, .data = value } };
 	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_MSRS, &m);
 
+	kvm_vcpu_of(vcpu)->sregs_shared = false; /* EFER and the APIC base are among them */
 	return ret == 1 ? 0 : ret < 0 ? ret : -EINVAL;
 }
 
