@@ -2,8 +2,6 @@
 /* Stand-ins until the parts exist; each goes with the commit that brings the real one. */
 #include "core/child.h"
 #include "core/gpa_map.h"
-#include "core/intercept.h"
-#include "core/walk.h"
 
 #define STUB __attribute__((weak))
 
@@ -22,15 +20,3 @@ STUB enum gpa_access gpa_map_lookup(struct gpa_map *map, u64 gpa) { return GPA_U
 STUB int gpa_map_overlay(struct gpa_map *map, u64 gpa, void *page) { return -1; }
 STUB void *gpa_map_overlay_page_alloc(struct gpa_map *map) { return NULL; }
 STUB void gpa_map_overlay_page_free(struct gpa_map *map, void *page) { }
-STUB void intercept_io(struct vp *vp, struct engine_exit *exit) { }
-STUB void intercept_mmio(struct vp *vp, struct engine_exit *exit) { }
-STUB void intercept_memory(struct vp *vp, struct engine_exit *exit) { }
-STUB void intercept_missing_page(struct vp *vp, u64 gpa) { }
-STUB void intercept_triple_fault(struct vp *vp) { }
-STUB void intercept_eoi(struct vp *vp, u8 vector) { }
-STUB void intercept_sint_deliverable(struct vp *vp, u16 sints) { }
-STUB enum hv_translate_result walk(struct vp *vp, u64 gva, u64 flags, u64 *gpa)
-{
-	return HV_TRANSLATE_PAGE_NOT_PRESENT;
-}
-STUB u32 walk_read(struct vp *vp, u64 gva, void *out, u32 bytes) { return 0; }

@@ -14,11 +14,12 @@
 
 extern const struct hypercall_desc partition_hypercalls[], port_hypercalls[], ipi_hypercalls[],
 	vp_reg_hypercalls[], deposit_hypercalls[], root_hypercalls[], device_irq_hypercalls[],
-	stats_hypercalls[];
+	stats_hypercalls[], walk_hypercalls[];
 
 static const struct hypercall_desc *const row_arrays[] = {
 	partition_hypercalls, port_hypercalls, ipi_hypercalls,	      vp_reg_hypercalls,
-	deposit_hypercalls,   root_hypercalls, device_irq_hypercalls, stats_hypercalls
+	deposit_hypercalls,   root_hypercalls, device_irq_hypercalls, stats_hypercalls,
+	walk_hypercalls
 };
 
 #define CODE_SPAN 0x200u /* covers every known call but the extended ones */
