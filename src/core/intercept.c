@@ -175,11 +175,6 @@ static void undo_element(struct stop *st, u32 bytes, bool source, bool destinati
 		register_add(&st->before.rcx, 1, bits);
 }
 
-static u64 count_left(const struct stop *st)
-{
-	return st->before.rcx & insn_address_mask(&st->insn);
-}
-
 /*
  * Instructions that end at RIP, the longest first: what looks like a prefix mostly
  * is one. @fits sees before.rip at the candidate and may undo registers, which are
@@ -257,14 +252,14 @@ static bool is_string_io(const struct stop *st)
 	       st->insn.z.mnemonic != ZYDIS_MNEMONIC_OUT;
 }
 
-/* RIP is at it: not executed, or OUTS that has elements left. */
+/* RIP is at it: not executed, or repeated OUTS, where it stays even after the last element. */
 static bool port_insn_ahead(struct stop *st, const struct engine_exit *e)
 {
 	if (!is_port_insn(st, e))
 		return false;
 	if (!is_string_io(st) || !e->io.write)
 		return true;
-	if (!insn_is_rep(&st->insn) || !count_left(st))
+	if (!insn_is_rep(&st->insn))
 		return false;
 	undo_element(st, e->io.size, true, false);
 	return true;
@@ -278,7 +273,7 @@ static bool port_insn_behind(struct stop *st, void *arg)
 		return false;
 	if (!is_string_io(st))
 		return true;
-	if (insn_is_rep(&st->insn) && count_left(st))
+	if (insn_is_rep(&st->insn))
 		return false;
 	undo_element(st, e->io.size, true, false);
 	return true;
@@ -627,19 +622,18 @@ static bool store_behind(struct stop *st, void *arg)
 {
 	enum store kind = store_kind(&st->insn);
 
-	if (kind == STORE_NONE ||
-	    (kind == STORE_STRING && insn_is_rep(&st->insn) && count_left(st)))
+	if (kind == STORE_NONE || insn_is_rep(&st->insn))
 		return false;
 	undo_store(st, kind);
 	return any_store_fits(st, arg, kind);
 }
 
-/* A repeated store that has elements left stops with RIP at it. */
+/* A repeated store stops with RIP at it, even after the last element. */
 static bool store_ahead(struct stop *st, struct written *w)
 {
 	const struct engine_regs after = st->before;
 
-	if (store_kind(&st->insn) == STORE_STRING && insn_is_rep(&st->insn) && count_left(st)) {
+	if (store_kind(&st->insn) == STORE_STRING && insn_is_rep(&st->insn)) {
 		undo_store(st, STORE_STRING);
 		if (any_store_fits(st, w, STORE_STRING))
 			return true;
