@@ -229,8 +229,6 @@ struct engine_ops {
 	int (*vcpu_set_msr)(struct engine_vcpu *vcpu, u32 index, u64 value);
 	/* 1: the local APIC holds an interrupt the guest has not taken (masked or not); 0: none. */
 	int (*vcpu_irq_pending)(struct engine_vcpu *vcpu);
-	/* Linear to guest physical through the guest's page tables; -EFAULT if not mapped. */
-	int (*vcpu_translate)(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
 };
 
 struct engine {

@@ -369,13 +369,6 @@ static int vcpu_irq_pending(struct engine_vcpu *vcpu)
 	return __atomic_load_n(&fake_vcpu(vcpu)->irq_pending, __ATOMIC_ACQUIRE);
 }
 
-/* Linear is physical. */
-static int vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa)
-{
-	*gpa = gva;
-	return 0;
-}
-
 const struct engine_ops fake_ops = {
 	.name = "fake",
 	.vm_create = vm_create,
@@ -409,7 +402,6 @@ const struct engine_ops fake_ops = {
 	.vcpu_get_msr = vcpu_get_msr,
 	.vcpu_set_msr = vcpu_set_msr,
 	.vcpu_irq_pending = vcpu_irq_pending,
-	.vcpu_translate = vcpu_translate,
 };
 
 struct engine fake_engine = { .ops = &fake_ops };

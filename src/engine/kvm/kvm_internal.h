@@ -91,6 +91,5 @@ int kvm_vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16]);
 int kvm_vcpu_get_msr(struct engine_vcpu *vcpu, u32 index, u64 *value);
 int kvm_vcpu_set_msr(struct engine_vcpu *vcpu, u32 index, u64 value);
 int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu);
-int kvm_vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
 
 #endif

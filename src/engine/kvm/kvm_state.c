@@ -243,16 +243,3 @@ int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu)
 	}
 	return any != 0;
 }
-
-int kvm_vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa)
-{
-	struct kvm_translation t = { .linear_address = gva };
-	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_TRANSLATE, &t);
-
-	if (ret < 0)
-		return ret;
-	if (!t.valid)
-		return -EFAULT;
-	*gpa = t.physical_address;
-	return 0;
-}
