@@ -23,17 +23,41 @@ int gpa_map_create(struct partition *p, struct gpa_map **out);
 void gpa_map_destroy(struct gpa_map *map);
 
 /*
+ * The partition is finalized: no VP runs any more, nothing is mapped from now on, and the deposited
+ * pages that paid for the map are free again. Readers of the memory get errors.
+ */
+void gpa_map_clear(struct gpa_map *map);
+
+/*
  * Before a VP enters the guest: changes of the map reach the engine. False: a page
- * has no access; its GPA is in @missing and the parent must be asked for it.
- * VP thread, not in the guest, no lock held.
+ * has no access; its GPA is in @missing and the parent must be asked for it. @missing
+ * also says where to look first: what this VP has asked for last (at first: anything).
+ * The same page once more means that the parent has been asked in vain: then
+ * gpa_map_refused(), and again. VP thread, not in the guest, no lock held. Stops the
+ * partition when the host cannot give it its memory.
  */
 bool gpa_map_prepare(struct gpa_map *map, u64 *missing);
+/*
+ * The parent resumed the VP without filling the page it was asked for: this one and those
+ * that the same call made inaccessible are treated as holes, whose accesses exit one by one.
+ * Linux 7.3 leaves such pages behind when it removes a region that it never filled.
+ */
+void gpa_map_refused(struct gpa_map *map, u64 gpa);
 
 /* What is at @gpa. */
 enum gpa_access { GPA_UNMAPPED, GPA_NO_ACCESS, GPA_READ_ONLY, GPA_WRITABLE };
 enum gpa_access gpa_map_lookup(struct gpa_map *map, u64 gpa);
 
-/* An overlay page of the child's (core/overlay.c): seen at @gpa instead of RAM; NULL removes it. */
+/* Records written pages (property GPA_PAGE_ACCESS_TRACKING); none are dirty at first. */
+void gpa_map_track(struct gpa_map *map, bool on);
+/* Pages that are backed by the parent's now. */
+u64 gpa_map_count(struct gpa_map *map);
+
+/*
+ * An overlay page of the child's (core/overlay.c): seen at @gpa instead of what is there,
+ * whatever the parent maps or unmaps below; NULL removes it. Over read-only memory it can be
+ * read only. -ENXIO: outside the address space; -ENOMEM. Any thread.
+ */
 int gpa_map_overlay(struct gpa_map *map, u64 gpa, void *page);
 /* Pages that gpa_map_overlay() can show. */
 void *gpa_map_overlay_page_alloc(struct gpa_map *map);

@@ -29,6 +29,11 @@ void intercept_error(struct vp *vp);
 void intercept_missing_page(struct vp *vp, u64 gpa);
 void intercept_triple_fault(struct vp *vp);
 void intercept_eoi(struct vp *vp, u8 vector);
+/*
+ * A hypercall that the parent answers: it writes RAX and moves RIP on by 3, the length of
+ * the instruction that traps in a child's hypercall page.
+ */
+void intercept_hypercall(struct vp *vp);
 /* A SINT of the VP's can take a message, as the parent asked to be told. */
 void intercept_sint_deliverable(struct vp *vp, u16 sints);
 

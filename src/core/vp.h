@@ -13,8 +13,8 @@
 #include "core/stimer.h"
 #include "core/synic.h"
 
-/* What an instruction of the guest raises instead of completing. */
-enum vp_fault { VP_OK, VP_FAULT_GP, VP_FAULT_UD };
+/* What an instruction of the guest raises instead of completing; or its parent completes it. */
+enum vp_fault { VP_OK, VP_FAULT_GP, VP_FAULT_UD, VP_INTERCEPTED };
 
 /* One counter pair per row of a dispatcher's table. */
 struct row_count {
@@ -55,6 +55,9 @@ struct vp {
  * p->vps. Indices are given in order from 0. -ENOMEM.
  */
 int vp_create(struct partition *p, struct engine_vcpu *vcpu, struct vp **out);
+/* The same with an index of the caller's choice, for a child; it owns the vCPU then. */
+int vp_create_child(struct partition *p, u32 index, struct engine_vcpu *vcpu,
+		    struct child_vp *child, struct vp **out);
 void vp_destroy(struct vp *vp);
 /* SynIC, timers and pages back to their reset values. */
 void vp_reset(struct vp *vp);
@@ -75,7 +78,9 @@ u64 vp_runtime_100ns(void);
 /* The VP with this index, or NULL. */
 static inline struct vp *partition_vp(const struct partition *p, u32 index)
 {
-	return index < p->vp_count ? p->vps[index] : NULL;
+	return index < __atomic_load_n(&p->vp_count, __ATOMIC_ACQUIRE)
+		       ? __atomic_load_n(&p->vps[index], __ATOMIC_ACQUIRE)
+		       : NULL;
 }
 
 #endif

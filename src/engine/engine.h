@@ -7,7 +7,8 @@
  * Ownership: engine_vm_create() and engine_vcpu_create() give objects that the
  * matching _destroy() frees; vCPUs go before their VM. Errors are negative
  * errno. Unless said otherwise a vcpu function belongs to the thread that runs
- * the vCPU; vm functions and engine_vcpu_kick() may be called by any thread.
+ * the vCPU, or to another that keeps that one out of it; vm functions and engine_vcpu_kick() may be
+ * called by any thread.
  */
 #ifndef NESTOR_ENGINE_ENGINE_H
 #define NESTOR_ENGINE_ENGINE_H
@@ -16,6 +17,11 @@
 
 /* Ticks of the local APIC timer before its divider. KVM's default bus frequency. */
 #define ENGINE_APIC_BUS_HZ 1000000000ull
+
+/* The registers of a local APIC as it shows them, 16 bytes apart. */
+#define ENGINE_LAPIC_BYTES 1024u
+/* The most that vcpu_get_xsave() gives: every component a back end hands to a guest. */
+#define ENGINE_XSAVE_BYTES 12288u
 
 /* The order is that of struct kvm_regs, so the KVM engine shares memory with the kernel. */
 struct engine_regs {
@@ -66,6 +72,24 @@ struct engine_events {
 	bool interrupt_shadow; /* of STI or MOV SS */
 	bool nmi_masked;       /* until IRET */
 };
+
+/* x87 and SSE state. */
+struct engine_fpu {
+	u8 st[8][16]; /* 80 bits each */
+	u16 fcw, fsw;
+	u8 ftw; /* a bit per register: not empty */
+	u16 last_opcode;
+	u64 last_ip, last_dp;
+	u8 xmm[16][16];
+	u32 mxcsr;
+};
+
+struct engine_debugregs {
+	u64 dr[4], dr6, dr7;
+};
+
+/* What a vCPU does between instructions. */
+enum engine_activity { ENGINE_RUNS, ENGINE_HALTED, ENGINE_WAITS_FOR_SIPI };
 
 enum engine_exit_kind {
 	ENGINE_EXIT_INTR,      /* kicked, or a signal: nothing to answer */
@@ -153,9 +177,10 @@ struct engine_irqfd {
 };
 
 struct engine_vm_config {
-	u32 max_vcpus;	    /* APIC ids are below this */
-	u16 hypercall_port; /* a 32-bit IN from here is a hypercall */
-	bool trap_msrs;	    /* synthetic MSRs 0x40000000-0x400010FF exit to us */
+	u32 max_vcpus;		/* APIC ids are below this */
+	u16 hypercall_port;	/* a 32-bit IN from here is a hypercall */
+	bool trap_msrs;		/* synthetic MSRs 0x40000000-0x400010FF exit to us */
+	bool trap_unknown_msrs; /* with trap_msrs: so do those the back end does not know */
 };
 
 /* How the instruction of an exit is dropped. */
@@ -172,6 +197,10 @@ struct engine_ops {
 	/* Guest memory: page-aligned; a slot is named by its first GPA. */
 	int (*vm_map)(struct engine_vm *vm, u64 gpa, u64 bytes, void *hva, bool writable);
 	int (*vm_unmap)(struct engine_vm *vm, u64 gpa);
+	/* Starts or stops recording which pages of the slot at @gpa are written. */
+	int (*vm_track)(struct engine_vm *vm, u64 gpa, bool on);
+	/* A bit per page of a tracked slot: written since the last call, or since the start. */
+	int (*vm_written)(struct engine_vm *vm, u64 gpa, u64 *bitmap);
 
 	/* A fixed-address MSI. 1 delivered, 0 no such destination, or -errno. */
 	int (*vm_msi)(struct engine_vm *vm, u64 address, u32 data);
@@ -179,8 +208,12 @@ struct engine_ops {
 	int (*vm_irqfd_add)(struct engine_vm *vm, struct engine_irqfd *irqfd);
 	int (*vm_irqfd_update)(struct engine_vm *vm, struct engine_irqfd *irqfd);
 	void (*vm_irqfd_remove)(struct engine_vm *vm, struct engine_irqfd *irqfd);
-	/* A write of @size bytes to @port (any value) signals @fd instead of exiting. */
-	int (*vm_ioeventfd)(struct engine_vm *vm, u64 addr, u32 size, bool mmio, int fd, bool add);
+	/*
+	 * A write of @size bytes (0: any, and then any value) to @addr signals @fd instead of
+	 * exiting; @match: only of this value. Removed with what it was added with.
+	 */
+	int (*vm_ioeventfd)(struct engine_vm *vm, u64 addr, u32 size, bool mmio, const u64 *match,
+			    int fd, bool add);
 	/* Tells the engine what an IO-APIC pin now raises, so that it reports its EOIs. */
 	int (*vm_ioapic_route)(struct engine_vm *vm, u32 pin, u64 address, u32 data);
 
@@ -190,6 +223,8 @@ struct engine_ops {
 	u64 (*tsc_hz)(struct engine_vm *vm);
 	/* The guest's TSC now: what RDTSC would give on any of its vCPUs. Any thread. */
 	u64 (*tsc_now)(struct engine_vm *vm);
+	/* From now on it counts from @tsc. No vCPU of the VM is in run(). */
+	int (*tsc_set)(struct engine_vm *vm, u64 tsc);
 
 	int (*vcpu_create)(struct engine_vm *vm, u32 id, struct engine_vcpu **out);
 	void (*vcpu_destroy)(struct engine_vcpu *vcpu);
@@ -224,11 +259,30 @@ struct engine_ops {
 	/* XMM0-15 as 16 bytes each. */
 	int (*vcpu_get_xmm)(struct engine_vcpu *vcpu, u8 xmm[16][16]);
 	int (*vcpu_set_xmm)(struct engine_vcpu *vcpu, const u8 xmm[16][16]);
+	int (*vcpu_get_fpu)(struct engine_vcpu *vcpu, struct engine_fpu *out);
+	int (*vcpu_set_fpu)(struct engine_vcpu *vcpu, const struct engine_fpu *in);
+	int (*vcpu_get_debugregs)(struct engine_vcpu *vcpu, struct engine_debugregs *out);
+	int (*vcpu_set_debugregs)(struct engine_vcpu *vcpu, const struct engine_debugregs *in);
+	int (*vcpu_get_activity)(struct engine_vcpu *vcpu, enum engine_activity *out);
+	int (*vcpu_set_activity)(struct engine_vcpu *vcpu, enum engine_activity activity);
 	/* Architectural MSRs; an unknown one is -EINVAL. */
 	int (*vcpu_get_msr)(struct engine_vcpu *vcpu, u32 index, u64 *value);
 	int (*vcpu_set_msr)(struct engine_vcpu *vcpu, u32 index, u64 value);
 	/* 1: the local APIC holds an interrupt the guest has not taken (masked or not); 0: none. */
 	int (*vcpu_irq_pending)(struct engine_vcpu *vcpu);
+	/* The local APIC's registers; a set keeps its id. The vCPU is not in the guest. */
+	int (*vcpu_get_lapic)(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES]);
+	int (*vcpu_set_lapic)(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTES]);
+	/* XSAVE area in the standard format, at the offsets of CPUID 0xD. -EINVAL: not loadable. */
+	int (*vcpu_get_xsave)(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES]);
+	int (*vcpu_set_xsave)(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTES]);
+	int (*vcpu_get_xcr0)(struct engine_vcpu *vcpu, u64 *value);
+	int (*vcpu_set_xcr0)(struct engine_vcpu *vcpu, u64 value);
+	/*
+	 * An interrupt with the vector given, as from a PIC: taken when LINT0 is in ExtINT mode.
+	 * The vCPU is not in the guest. -EEXIST: the one before has not been taken.
+	 */
+	int (*vcpu_extint)(struct engine_vcpu *vcpu, u8 vector);
 };
 
 struct engine {

@@ -5,6 +5,7 @@
 
 #include "engine/kvm/kvm_internal.h"
 
+#define APIC_ID	 0x20u
 #define APIC_IRR 0x200u
 
 int kvm_vcpu_inject_exception(struct engine_vcpu *vcpu, u8 vector, s64 error_code)
@@ -205,6 +206,98 @@ int kvm_vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16])
 	return kvm_ioctl(v->fd, KVM_SET_FPU, &fpu);
 }
 
+int kvm_vcpu_get_fpu(struct engine_vcpu *vcpu, struct engine_fpu *out)
+{
+	struct kvm_fpu k;
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_FPU, &k);
+
+	if (ret < 0)
+		return ret;
+	*out = (struct engine_fpu){ .fcw = k.fcw,
+				    .fsw = k.fsw,
+				    .ftw = k.ftwx,
+				    .last_opcode = k.last_opcode,
+				    .last_ip = k.last_ip,
+				    .last_dp = k.last_dp,
+				    .mxcsr = k.mxcsr };
+	memcpy(out->st, k.fpr, sizeof(out->st));
+	memcpy(out->xmm, k.xmm, sizeof(out->xmm));
+	return 0;
+}
+
+int kvm_vcpu_set_fpu(struct engine_vcpu *vcpu, const struct engine_fpu *in)
+{
+	struct kvm_fpu k = { .fcw = in->fcw,
+			     .fsw = in->fsw,
+			     .ftwx = in->ftw,
+			     .last_opcode = in->last_opcode,
+			     .last_ip = in->last_ip,
+			     .last_dp = in->last_dp,
+			     .mxcsr = in->mxcsr };
+
+	memcpy(k.fpr, in->st, sizeof(k.fpr));
+	memcpy(k.xmm, in->xmm, sizeof(k.xmm));
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_FPU, &k);
+}
+
+int kvm_vcpu_get_debugregs(struct engine_vcpu *vcpu, struct engine_debugregs *out)
+{
+	struct kvm_debugregs k;
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_DEBUGREGS, &k);
+
+	if (ret < 0)
+		return ret;
+	*out = (struct engine_debugregs){ .dr6 = k.dr6, .dr7 = k.dr7 };
+	for (u32 i = 0; i < 4; i++)
+		out->dr[i] = k.db[i];
+	return 0;
+}
+
+int kvm_vcpu_set_debugregs(struct engine_vcpu *vcpu, const struct engine_debugregs *in)
+{
+	struct kvm_debugregs k = { .db = { in->dr[0], in->dr[1], in->dr[2], in->dr[3] },
+				   .dr6 = in->dr6,
+				   .dr7 = in->dr7 };
+
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_DEBUGREGS, &k);
+}
+
+/* Asking makes KVM take an INIT or SIPI that waits, which changes all registers. */
+int kvm_vcpu_get_activity(struct engine_vcpu *vcpu, enum engine_activity *out)
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	struct kvm_mp_state mp;
+	int ret = kvm_ioctl(v->fd, KVM_GET_MP_STATE, &mp);
+
+	v->sregs_shared = v->events_shared = false;
+	if (ret >= 0 && !vcpu->regs_dirty && !v->answer_due)
+		ret = kvm_ioctl(v->fd, KVM_GET_REGS, vcpu->regs);
+	if (ret < 0)
+		return ret;
+	switch (mp.mp_state) {
+	case KVM_MP_STATE_HALTED:
+		*out = ENGINE_HALTED;
+		break;
+	case KVM_MP_STATE_UNINITIALIZED:
+	case KVM_MP_STATE_INIT_RECEIVED:
+		*out = ENGINE_WAITS_FOR_SIPI;
+		break;
+	default:
+		*out = ENGINE_RUNS;
+	}
+	return 0;
+}
+
+int kvm_vcpu_set_activity(struct engine_vcpu *vcpu, enum engine_activity activity)
+{
+	static const u32 states[] = { [ENGINE_RUNS] = KVM_MP_STATE_RUNNABLE,
+				      [ENGINE_HALTED] = KVM_MP_STATE_HALTED,
+				      [ENGINE_WAITS_FOR_SIPI] = KVM_MP_STATE_UNINITIALIZED };
+	struct kvm_mp_state mp = { .mp_state = states[activity] };
+
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_MP_STATE, &mp);
+}
+
 /* struct kvm_msrs with room for one entry. */
 struct one_msr {
 	u32 nmsrs, pad;
@@ -242,4 +335,74 @@ int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu)
 		any |= word;
 	}
 	return any != 0;
+}
+
+static_assert(sizeof(struct kvm_lapic_state) == ENGINE_LAPIC_BYTES, "registers as they are shown");
+
+int kvm_vcpu_get_lapic(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES])
+{
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_LAPIC, regs);
+}
+
+/* KVM refuses an id that is not the vCPU's in x2APIC mode. */
+int kvm_vcpu_set_lapic(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTES])
+{
+	struct kvm_lapic_state now, apic;
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_LAPIC, &now);
+
+	if (ret < 0)
+		return ret;
+	memcpy(apic.regs, regs, sizeof(apic.regs));
+	memcpy(apic.regs + APIC_ID, now.regs + APIC_ID, sizeof(u32));
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_LAPIC, &apic);
+}
+
+/* The kernel reads and writes what the guest may use: at least a page, or what it says. */
+static int xsave_bytes(struct kvm_vcpu *v)
+{
+	int bytes = kvm_ioctl(v->vm->fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)KVM_CAP_XSAVE2);
+
+	return bytes > (int)ENGINE_XSAVE_BYTES ? -E2BIG : bytes;
+}
+
+int kvm_vcpu_get_xsave(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES])
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	int bytes = xsave_bytes(v);
+
+	memset(area, 0, ENGINE_XSAVE_BYTES);
+	if (bytes == -E2BIG)
+		return bytes;
+	return kvm_ioctl(v->fd, bytes > 0 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, area);
+}
+
+int kvm_vcpu_set_xsave(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTES])
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	int bytes = xsave_bytes(v);
+
+	return bytes == -E2BIG ? bytes : kvm_ioctl(v->fd, KVM_SET_XSAVE, (void *)(uintptr_t)area);
+}
+
+int kvm_vcpu_get_xcr0(struct engine_vcpu *vcpu, u64 *value)
+{
+	struct kvm_xcrs x = { 0 };
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_XCRS, &x);
+
+	*value = x.nr_xcrs ? x.xcrs[0].value : 1;
+	return ret;
+}
+
+int kvm_vcpu_set_xcr0(struct engine_vcpu *vcpu, u64 value)
+{
+	struct kvm_xcrs x = { .nr_xcrs = 1, .xcrs = { { .value = value } } };
+
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_XCRS, &x);
+}
+
+int kvm_vcpu_extint(struct engine_vcpu *vcpu, u8 vector)
+{
+	struct kvm_interrupt irq = { .irq = vector };
+
+	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_INTERRUPT, &irq);
 }

@@ -33,16 +33,23 @@ static void kick_handler_install(void)
 	sigaction(kick_signal(), &sa, NULL);
 }
 
+int kvm_vcpu_tsc_follow(struct kvm_vcpu *v)
+{
+	u64 offset = __atomic_load_n(&v->vm->tsc_offset, __ATOMIC_ACQUIRE);
+	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL,
+				       .attr = KVM_VCPU_TSC_OFFSET,
+				       .addr = (u64)(uintptr_t)&offset };
+
+	return kvm_ioctl(v->fd, KVM_SET_DEVICE_ATTR, &tsc);
+}
+
 static int vcpu_setup(struct kvm_vcpu *v)
 {
 	struct kvm_enable_cap pv = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = { 1 } };
-	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL,
-				       .attr = KVM_VCPU_TSC_OFFSET,
-				       .addr = (u64)(uintptr_t)&v->vm->tsc_offset };
 	int ret;
 
 	kvm_ioctl(v->fd, KVM_ENABLE_CAP, &pv); /* older hosts keep their harmless PV registers */
-	ret = kvm_ioctl(v->fd, KVM_SET_DEVICE_ATTR, &tsc);
+	ret = kvm_vcpu_tsc_follow(v);
 	if (ret < 0)
 		return ret;
 	ret = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, NULL);
@@ -80,6 +87,9 @@ int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
 	ret = kvm_ioctl(v->fd, KVM_GET_REGS, &v->run->s.regs.regs);
 	if (ret < 0)
 		goto unmap;
+	pthread_mutex_lock(&v->vm->lock);
+	list_add_tail(&v->vm->vcpus, &v->link);
+	pthread_mutex_unlock(&v->vm->lock);
 	*out = &v->vcpu;
 	return 0;
 unmap:
@@ -95,6 +105,9 @@ void kvm_vcpu_destroy(struct engine_vcpu *vcpu)
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
 
+	pthread_mutex_lock(&v->vm->lock);
+	list_del(&v->link);
+	pthread_mutex_unlock(&v->vm->lock);
 	munmap(v->run, v->vm->engine->run_bytes);
 	close(v->fd);
 	free(v);
@@ -275,11 +288,13 @@ static int run_ioctl(struct kvm_vcpu *v)
  */
 static int run_pending(struct kvm_vcpu *v)
 {
-	u8 kicked = __atomic_exchange_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-	int ret = run_ioctl(v) < 0 ? -errno : 0;
+	int ret;
 
-	if (!kicked)
-		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	ret = run_ioctl(v) < 0 ? -errno : 0;
+	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST))
+		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	return ret;
 }
 
@@ -387,10 +402,12 @@ int kvm_vcpu_run(struct engine_vcpu *vcpu)
 	v->answer_due = false;
 	switch (err) {
 	case EINTR:
-		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&v->kicked, false, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 		vcpu->exit.kind = ENGINE_EXIT_INTR;
 		return 0;
-	case EAGAIN: /* a vCPU that waits for INIT or SIPI */
+	case EAGAIN: /* a vCPU that waits for INIT or SIPI: what was written to it is gone */
+		v->run->kvm_dirty_regs = 0;
 		vcpu->exit.kind = ENGINE_EXIT_INTR;
 		return 0;
 	case EFAULT: /* memory behind a slot is not accessible; nothing was executed */
@@ -406,6 +423,7 @@ void kvm_vcpu_kick(struct engine_vcpu *vcpu)
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
 
+	__atomic_store_n(&v->kicked, true, __ATOMIC_SEQ_CST);
 	/* Seen by a KVM_RUN that has not begun; the signal ends one that has. */
 	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&v->has_thread, __ATOMIC_ACQUIRE))
