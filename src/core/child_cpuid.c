@@ -291,7 +291,7 @@ static enum hv_status call_register_result(struct hypercall *hc)
 		r.reg[i] = in->result[i];
 	if (in->intercept_type != HV_INTERCEPT_TYPE_CPUID)
 		status = HV_STATUS_INVALID_PARAMETER;
-	else if (in->vp_index != HV_ANY_VP && !partition_vp(p, in->vp_index))
+	else if (in->vp_index != HV_ANY_VP && !child_vp(p, in->vp_index))
 		status = HV_STATUS_INVALID_VP_INDEX;
 	else
 		status = store(p, &r);
@@ -384,7 +384,7 @@ static enum hv_status call_get_values(struct hypercall *hc)
 	const struct hv_input_get_vp_cpuid_values *in =
 		HYPERCALL_IN(hc, struct hv_input_get_vp_cpuid_values);
 	struct partition *p = child_get(hc, in->partition_id);
-	struct vp *vp = p ? partition_vp(p, in->vp_index) : NULL;
+	struct vp *vp = p ? child_vp(p, in->vp_index) : NULL;
 	struct engine_cpuid *list;
 	enum hv_status status;
 

@@ -61,9 +61,12 @@ static void send(struct partition *p, u32 id, bool logical, u32 type, u32 vector
 
 static struct vp *vp_with_id(struct partition *p, u64 id)
 {
-	for (u32 i = 0; i < p->vp_count; i++)
-		if (p->vps[i] && p->vps[i]->vcpu->id == id)
-			return p->vps[i];
+	for (u32 i = 0; i < CHILD_VPS_MAX; i++) {
+		struct vp *vp = child_vp(p, i);
+
+		if (vp && vp->vcpu->id == id)
+			return vp;
+	}
 	return NULL;
 }
 
@@ -82,10 +85,12 @@ static void send_to(struct partition *p, u64 control, u64 destination, u32 type,
 		send(p, (u32)destination, logical, type, vector, level);
 		return;
 	}
-	for (u32 i = 0; i < p->vp_count; i++) {
-		if (!partition_vp(p, i))
-			continue; /* indices of children may have gaps */
-		send(p, p->vps[i]->vcpu->id, false, type, vector, level);
+	for (u32 i = 0; i < CHILD_VPS_MAX; i++) {
+		struct vp *vp = child_vp(p, i);
+
+		if (!vp)
+			continue;
+		send(p, vp->vcpu->id, false, type, vector, level);
 		if (type == HV_X64_INTERRUPT_TYPE_LOWESTPRIORITY)
 			return; /* one of them takes it */
 	}

@@ -481,7 +481,7 @@ static enum hv_status target(struct hypercall *hc, u64 partition_id, u32 vp_inde
 	*p = child_get(hc, partition_id);
 	if (!*p)
 		return HV_STATUS_INVALID_PARTITION_ID;
-	*vp = partition_vp(*p, vp_index);
+	*vp = child_vp(*p, vp_index);
 	if (!child_active(*p))
 		status = HV_STATUS_INVALID_PARTITION_STATE;
 	else if (!*vp)

@@ -83,14 +83,16 @@ static void intercept_invalid_registers(struct vp *vp)
 /* Everything a parent may have changed is the engine's before the guest goes on. */
 static bool ready(struct vp *vp)
 {
+	struct child_vp *cv = vp->child;
 	u16 sints;
+	int ret;
 
 	if (partition_stop_reason(vp->partition) != STOP_NONE) {
 		intercept_triple_fault(vp); /* the parent resumed what cannot go on */
 		return false;
 	}
-	if (!cv->has_run && child_cpuid_set(vp) < 0) {
-		child_vp_fail(vp, "the host does not take its CPUID", 0);
+	if (!cv->cpuid_final && (ret = child_cpuid_set(vp)) < 0) {
+		child_vp_fail(vp, "its CPUID was refused", (u64)-ret);
 		return false;
 	}
 	if (!child_sregs_flush(vp)) {
