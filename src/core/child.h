@@ -18,11 +18,11 @@
 #ifndef NESTOR_CORE_CHILD_H
 #define NESTOR_CORE_CHILD_H
 
+#include "core/gpa_map.h"
 #include "core/hypercall.h"
 #include "core/vp.h"
 #include "hvdef/child.h"
 
-struct gpa_map;	    /* gpa_map.h: which page of the parent is at which GPA */
 struct child_cpuid; /* child_cpuid.c */
 
 /* A level-triggered interrupt whose EOI the engine reports. */
@@ -90,15 +90,17 @@ struct child_vp {
 	bool cpuid_final; /* atomic: the engine has its list */
 	/* Owned by who owns the registers. */
 	bool has_run;
+	struct gpa_ask ask; /* VP thread */
 	bool sregs_pending; /* @sregs were set and the engine does not take them yet */
 	struct engine_sregs sregs;
 	u64 emulation_hints;
-	u64 missing;   /* the page its parent was last asked for; ~0: none since it ran */
-	u32 asked;     /* how often in a row */
 	u32 parent_vp; /* of the parent: who resumed it last is told of its next intercept */
 
 	/* The intercept under way: filled by intercept.c on the VP's thread. */
 	struct hv_message intercept;
+	/* Accesses that failed in a row at one instruction, and no page was found to blame. */
+	u64 unexplained_rip;
+	u32 unexplained;
 	struct message opaque; /* to the parent; done() finds it by container_of */
 	struct vp *opaque_vp;  /* of the parent: who has it, or had it last */
 
@@ -161,6 +163,12 @@ void child_register_page_apply(struct vp *vp);
 int child_sregs_get(struct vp *vp, struct engine_sregs *out);
 void child_sregs_set(struct vp *vp, const struct engine_sregs *in);
 bool child_sregs_flush(struct vp *vp);
+/* Before its processor is touched for the first time: it is one with the CPUID asked for so far. */
+void child_vp_prepare(struct vp *vp);
+/* By its parent or by an intercept; held. */
+bool child_vp_suspended(struct vp *vp);
+/* HvRegisterPendingInterruption into @e; false: not an event that can be. */
+bool child_event_from(u64 pending, struct engine_events *e);
 /* Registers HvRegisterPendingInterruption and HvRegisterInterruptState. */
 void child_events_get(struct vp *vp, u64 *pending, u64 *state);
 

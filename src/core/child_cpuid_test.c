@@ -107,9 +107,9 @@ static void test_features_disabled_at_creation(void **state)
 	struct xsave_layout l;
 
 	cc.p->child->create_flags &= ~HV_CREATE_X2APIC;
-	cc.p->child->disabled_features[0] = BIT64(16);		/* AES */
-	cc.p->child->disabled_features[1] = BIT64(17);		/* TSC deadline */
-	cc.p->child->disabled_xsave = BIT64(6) | BIT64(3);	/* AVX-512, AVX2 */
+	cc.p->child->disabled_features[0] = BIT64(16);	   /* AES */
+	cc.p->child->disabled_features[1] = BIT64(17);	   /* TSC deadline */
+	cc.p->child->disabled_xsave = BIT64(6) | BIT64(3); /* AVX-512, AVX2 */
 	build(0);
 	assert_int_equal(at(1, 0)->ecx & (AES | X2APIC | AVX | BIT(24)), AVX);
 	assert_int_equal(at(7, 0)->ebx, 0);
@@ -220,7 +220,8 @@ static void test_what_cannot_be_registered(void **state)
 
 	assert_int_equal(ebx(2, 7, 1, 1), HV_STATUS_INVALID_VP_INDEX);
 	in.intercept_type = 1;
-	assert_int_equal(CC_CALL(HVCALL_REGISTER_INTERCEPT_RESULT, in), HV_STATUS_INVALID_PARAMETER);
+	assert_int_equal(CC_CALL(HVCALL_REGISTER_INTERCEPT_RESULT, in),
+			 HV_STATUS_INVALID_PARAMETER);
 	in = input(HV_ANY_VP, 7);
 	in.partition_id = HV_PARTITION_ID_SELF;
 	assert_int_equal(CC_CALL(HVCALL_REGISTER_INTERCEPT_RESULT, in),
@@ -234,8 +235,8 @@ static struct {
 
 static const struct hv_cpuid_result *values(u32 flags)
 {
-	ask.head = (struct hv_input_get_vp_cpuid_values){ .partition_id = cc.p->id,
-							  .flags = flags };
+	ask.head =
+		(struct hv_input_get_vp_cpuid_values){ .partition_id = cc.p->id, .flags = flags };
 	assert_int_equal(cc_result(HVCALL_GET_VP_CPUID_VALUES | 4ull << 32, &ask, sizeof(ask)),
 			 4ull << 32);
 	return cc_out();

@@ -13,7 +13,6 @@
 
 #include "base/log.h"
 #include "base/trace.h"
-#include "core/child.h"
 #include "core/child_cpuid.h"
 #include "core/gpa_map.h"
 #include "core/intercept.h"
@@ -81,15 +80,11 @@ static void intercept_invalid_registers(struct vp *vp)
 	child_vp_intercept(vp);
 }
 
-/* A page may be taken away again before the VP has run: that is not a refusal yet. */
-#define ASK_MAX 4
-
 /* Everything a parent may have changed is the engine's before the guest goes on. */
 static bool ready(struct vp *vp)
 {
-	struct gpa_map *map = child_of(vp)->map;
 	struct child_vp *cv = vp->child;
-	u64 last = cv->missing;
+	u16 sints;
 	int ret;
 
 	if (partition_stop_reason(vp->partition) != STOP_NONE) {
@@ -104,19 +99,18 @@ static bool ready(struct vp *vp)
 		intercept_invalid_registers(vp);
 		return false;
 	}
-	while (!gpa_map_prepare(map, &cv->missing)) {
-		if (partition_stop_reason(vp->partition) != STOP_NONE)
-			return false;
-		cv->asked = cv->missing == last ? cv->asked + 1 : 1;
-		if (cv->asked <= ASK_MAX) {
-			intercept_missing_page(vp, cv->missing);
-			return false;
-		}
-		gpa_map_refused(map, cv->missing);
-		last = ~0ull;
+	sints = synic_notify_wanted(&vp->synic) ? synic_take_deliverable(&vp->synic) : 0;
+	if (sints) {
+		intercept_sint_deliverable(vp, sints);
+		return false;
 	}
-	cv->missing = ~0ull;
-	return true;
+	if (gpa_map_prepare(child_of(vp)->map, &vp->child->ask))
+		return true;
+	if (partition_stop_reason(vp->partition) != STOP_NONE)
+		intercept_triple_fault(vp);
+	else
+		intercept_missing_page(vp, vp->child->ask.gpa);
+	return false;
 }
 
 static void *child_vp_thread(void *arg)
@@ -192,6 +186,27 @@ void child_vp_intercept(struct vp *vp)
 	cv->intercept_suspend = true;
 	pthread_mutex_unlock(&c->vp_lock);
 	tell_parent(vp);
+}
+
+/* What is registered later still counts: the list is final with the first run. */
+void child_vp_prepare(struct vp *vp)
+{
+	if (vp->child->has_run)
+		return;
+	if (child_cpuid_set(vp, false) < 0)
+		log_limited(LOG_ERROR, "VP %u of partition %llu: the host does not take its CPUID",
+			    vp->index, (unsigned long long)vp->partition->id);
+}
+
+bool child_vp_suspended(struct vp *vp)
+{
+	struct child *c = child_of(vp);
+	bool suspended;
+
+	pthread_mutex_lock(&c->vp_lock);
+	suspended = vp->child->explicit_suspend || vp->child->intercept_suspend;
+	pthread_mutex_unlock(&c->vp_lock);
+	return suspended;
 }
 
 /* Holds. */
@@ -284,7 +299,6 @@ static struct child_vp *child_vp_alloc(void)
 	if (!cv)
 		return NULL;
 	*cv = (struct child_vp){ .explicit_suspend = true,
-				 .missing = ~0ull,
 				 .register_gpn = ~0ull,
 				 .intercept_gpn = ~0ull,
 				 .opaque = { .done = opaque_done } };
@@ -312,10 +326,8 @@ static int make(struct partition *p, u32 index, struct vp **out)
 
 	if (!ret)
 		ret = vp_create_child(p, index, vcpu, cv, out);
-	if (!ret) {
-		child_cpuid_set(*out, false); /* what is missing shows when it runs */
+	if (!ret)
 		return 0;
-	}
 	if (vcpu)
 		vcpu->ops->vcpu_destroy(vcpu);
 	if (cv)

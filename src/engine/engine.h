@@ -34,7 +34,7 @@ struct engine_segment {
 	u64 base;
 	u32 limit;
 	u16 selector;
-	u16 attributes; /* VMCB/TLFS form: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11 */
+	u16 attributes; /* type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15 */
 };
 
 struct engine_table {
@@ -283,8 +283,6 @@ struct engine_ops {
 	 * The vCPU is not in the guest. -EEXIST: the one before has not been taken.
 	 */
 	int (*vcpu_extint)(struct engine_vcpu *vcpu, u8 vector);
-	/* Linear to guest physical through the guest's page tables; -EFAULT if not mapped. */
-	int (*vcpu_translate)(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
 };
 
 struct engine {
