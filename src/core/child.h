@@ -99,6 +99,9 @@ struct child_vp {
 
 	/* The intercept under way: filled by intercept.c on the VP's thread. */
 	struct hv_message intercept;
+	/* Accesses that failed in a row at one instruction, and no page was found to blame. */
+	u64 unexplained_rip;
+	u32 unexplained;
 	struct message opaque; /* to the parent; done() finds it by container_of */
 	struct vp *opaque_vp;  /* of the parent: who has it, or had it last */
 

@@ -283,8 +283,6 @@ struct engine_ops {
 	 * The vCPU is not in the guest. -EEXIST: the one before has not been taken.
 	 */
 	int (*vcpu_extint)(struct engine_vcpu *vcpu, u8 vector);
-	/* Linear to guest physical through the guest's page tables; -EFAULT if not mapped. */
-	int (*vcpu_translate)(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
 };
 
 struct engine {

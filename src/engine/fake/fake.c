@@ -528,13 +528,6 @@ static int vcpu_extint(struct engine_vcpu *vcpu, u8 vector)
 	return 0;
 }
 
-/* Linear is physical. */
-static int vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa)
-{
-	*gpa = gva;
-	return 0;
-}
-
 const struct engine_ops fake_ops = {
 	.name = "fake",
 	.vm_create = vm_create,
@@ -584,7 +577,6 @@ const struct engine_ops fake_ops = {
 	.vcpu_get_xcr0 = vcpu_get_xcr0,
 	.vcpu_set_xcr0 = vcpu_set_xcr0,
 	.vcpu_extint = vcpu_extint,
-	.vcpu_translate = vcpu_translate,
 };
 
 struct engine fake_engine = { .ops = &fake_ops };

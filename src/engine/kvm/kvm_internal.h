@@ -111,6 +111,5 @@ int kvm_vcpu_set_xsave(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTE
 int kvm_vcpu_get_xcr0(struct engine_vcpu *vcpu, u64 *value);
 int kvm_vcpu_set_xcr0(struct engine_vcpu *vcpu, u64 value);
 int kvm_vcpu_extint(struct engine_vcpu *vcpu, u8 vector);
-int kvm_vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
 
 #endif

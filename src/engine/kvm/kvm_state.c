@@ -406,16 +406,3 @@ int kvm_vcpu_extint(struct engine_vcpu *vcpu, u8 vector)
 
 	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_INTERRUPT, &irq);
 }
-
-int kvm_vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa)
-{
-	struct kvm_translation t = { .linear_address = gva };
-	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_TRANSLATE, &t);
-
-	if (ret < 0)
-		return ret;
-	if (!t.valid)
-		return -EFAULT;
-	*gpa = t.physical_address;
-	return 0;
-}
