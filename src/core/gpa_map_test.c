@@ -827,7 +827,7 @@ static void *vp_stand_in(void *arg)
 				/* A page of one of the two states, or the overlay. */
 				assert(value == MARK || value == FIRST_GPN + gpn ||
 				       value == FIRST_GPN + 0x100 + gpn);
-				++*seen;
+				__atomic_fetch_add(seen, 1, __ATOMIC_RELAXED);
 			}
 		}
 	}
