@@ -18,11 +18,11 @@
 #ifndef NESTOR_CORE_CHILD_H
 #define NESTOR_CORE_CHILD_H
 
+#include "core/gpa_map.h"
 #include "core/hypercall.h"
 #include "core/vp.h"
 #include "hvdef/child.h"
 
-struct gpa_map;	    /* gpa_map.h: which page of the parent is at which GPA */
 struct child_cpuid; /* child_cpuid.c */
 
 /* A level-triggered interrupt whose EOI the engine reports. */
@@ -90,11 +90,10 @@ struct child_vp {
 	bool cpuid_final; /* atomic: the engine has its list */
 	/* Owned by who owns the registers. */
 	bool has_run;
+	struct gpa_ask ask; /* VP thread */
 	bool sregs_pending; /* @sregs were set and the engine does not take them yet */
 	struct engine_sregs sregs;
 	u64 emulation_hints;
-	u64 missing;   /* the page its parent was last asked for; ~0: none since it ran */
-	u32 asked;     /* how often in a row */
 	u32 parent_vp; /* of the parent: who resumed it last is told of its next intercept */
 
 	/* The intercept under way: filled by intercept.c on the VP's thread. */

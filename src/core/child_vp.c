@@ -81,15 +81,11 @@ static void intercept_invalid_registers(struct vp *vp)
 	child_vp_intercept(vp);
 }
 
-/* A page may be taken away again before the VP has run: that is not a refusal yet. */
-#define ASK_MAX 4
-
 /* Everything a parent may have changed is the engine's before the guest goes on. */
 static bool ready(struct vp *vp)
 {
-	struct gpa_map *map = child_of(vp)->map;
 	struct child_vp *cv = vp->child;
-	u64 last = cv->missing;
+	u16 sints;
 	int ret;
 
 	if (partition_stop_reason(vp->partition) != STOP_NONE) {
@@ -104,19 +100,18 @@ static bool ready(struct vp *vp)
 		intercept_invalid_registers(vp);
 		return false;
 	}
-	while (!gpa_map_prepare(map, &cv->missing)) {
-		if (partition_stop_reason(vp->partition) != STOP_NONE)
-			return false;
-		cv->asked = cv->missing == last ? cv->asked + 1 : 1;
-		if (cv->asked <= ASK_MAX) {
-			intercept_missing_page(vp, cv->missing);
-			return false;
-		}
-		gpa_map_refused(map, cv->missing);
-		last = ~0ull;
+	sints = synic_notify_wanted(&vp->synic) ? synic_take_deliverable(&vp->synic) : 0;
+	if (sints) {
+		intercept_sint_deliverable(vp, sints);
+		return false;
 	}
-	cv->missing = ~0ull;
-	return true;
+	if (gpa_map_prepare(child_of(vp)->map, &vp->child->ask))
+		return true;
+	if (partition_stop_reason(vp->partition) != STOP_NONE)
+		intercept_triple_fault(vp);
+	else
+		intercept_missing_page(vp, vp->child->ask.gpa);
+	return false;
 }
 
 static void *child_vp_thread(void *arg)
@@ -284,7 +279,6 @@ static struct child_vp *child_vp_alloc(void)
 	if (!cv)
 		return NULL;
 	*cv = (struct child_vp){ .explicit_suspend = true,
-				 .missing = ~0ull,
 				 .register_gpn = ~0ull,
 				 .intercept_gpn = ~0ull,
 				 .opaque = { .done = opaque_done } };

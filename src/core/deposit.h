@@ -19,8 +19,8 @@
 #define DEPOSIT_STATS	   1u
 #define DEPOSIT_STATE_PAGE 1u
 #define DEPOSIT_CHILD	   1u /* of its parent's pool */
-#define DEPOSIT_INITIALIZE 8u /* of its own */
 #define DEPOSIT_MAP	   1u /* 2 MiB of a child's address space in which something is mapped */
+#define DEPOSIT_INITIALIZE 8u /* of its own */
 
 struct deposit_page {
 	u64 gpn;

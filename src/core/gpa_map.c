@@ -296,43 +296,23 @@ void gpa_map_destroy(struct gpa_map *map)
 
 /* For VPs. */
 
-bool gpa_map_prepare(struct gpa_map *map, u64 *missing)
-{
-	u64 from = *missing >> PAGE_SHIFT, gpn = 0;
-	bool stop, ready;
-
-	if (likely(!__atomic_load_n(&map->attention, __ATOMIC_ACQUIRE)))
-		return true;
-	pthread_rwlock_wrlock(&map->lock);
-	ready = !gpa_table_missing(&map->table, from < map->limit ? from : 0, &gpn) &&
-		!gpa_table_missing(&map->table, 0, &gpn) && !map->broken;
-	if (ready && map->reshape)
-		ready = gpa_map_reshape_locked(map) == 0;
-	gpa_map_changed_locked(map);
-	stop = map->broken && !map->cleared;
-	pthread_rwlock_unlock(&map->lock);
-	*missing = gpn << PAGE_SHIFT;
-	if (stop)
-		partition_stop(map->p, STOP_HOST_ERROR, 0,
-			       "the host cannot map the memory of partition %llu",
-			       (unsigned long long)map->p->id);
-	return ready;
-}
-
 static bool same_call(struct gpa_map *map, u64 gpn, u64 entry)
 {
 	return gpn < map->limit &&
 	       !((gpa_table_get(&map->table, gpn) ^ entry) & (GPA_ENTRY_STATE | GPA_ENTRY_SOURCE));
 }
 
-void gpa_map_refused(struct gpa_map *map, u64 gpa)
+/*
+ * The parent resumed the VP without filling the page. This one, and its neighbours that the
+ * same call made inaccessible, are holes from now on, whose accesses exit one by one.
+ * Linux 7.3 leaves such pages behind when it removes a region that it never filled.
+ */
+static void refuse_locked(struct gpa_map *map, const struct gpa_ask *ask)
 {
-	u64 gpn = gpa >> PAGE_SHIFT, entry;
+	u64 entry = ask->call | GPA_STATE_NO_ACCESS, gpn = ask->gpa >> PAGE_SHIFT;
 
-	pthread_rwlock_wrlock(&map->lock);
-	entry = gpn < map->limit ? gpa_table_get(&map->table, gpn) : 0;
-	if (gpa_entry_state(entry) != GPA_STATE_NO_ACCESS)
-		goto unlock;
+	if (!ask->call || !same_call(map, gpn, entry))
+		return;
 	while (gpn && same_call(map, gpn - 1, entry))
 		gpn--;
 	for (; same_call(map, gpn, entry); gpn++) {
@@ -341,9 +321,40 @@ void gpa_map_refused(struct gpa_map *map, u64 gpa)
 
 		gpa_map_set_locked(map, leaf, gpn, (e & ~GPA_ENTRY_STATE) | GPA_STATE_REFUSED);
 	}
+}
+
+/* The next one after the last: so two VPs rarely ask for the same. */
+static bool ask_locked(struct gpa_map *map, struct gpa_ask *ask)
+{
+	u64 from = ask->gpa >> PAGE_SHIFT, gpn;
+
+	refuse_locked(map, ask);
+	if (!gpa_table_missing(&map->table, from < map->limit ? from : 0, &gpn) &&
+	    !gpa_table_missing(&map->table, 0, &gpn))
+		return false;
+	*ask = (struct gpa_ask){ gpn << PAGE_SHIFT,
+				 gpa_table_get(&map->table, gpn) & GPA_ENTRY_SOURCE };
+	return true;
+}
+
+bool gpa_map_prepare(struct gpa_map *map, struct gpa_ask *ask)
+{
+	bool stop, ready;
+
+	if (likely(!__atomic_load_n(&map->attention, __ATOMIC_ACQUIRE)))
+		return true;
+	pthread_rwlock_wrlock(&map->lock);
+	ready = !ask_locked(map, ask) && !map->broken;
+	if (ready && map->reshape)
+		ready = gpa_map_reshape_locked(map) == 0;
 	gpa_map_changed_locked(map);
-unlock:
+	stop = map->broken && !map->cleared;
 	pthread_rwlock_unlock(&map->lock);
+	if (stop)
+		partition_stop(map->p, STOP_HOST_ERROR, 0,
+			       "the host cannot map the memory of partition %llu",
+			       (unsigned long long)map->p->id);
+	return ready;
 }
 
 enum gpa_access gpa_map_lookup(struct gpa_map *map, u64 gpa)

@@ -28,21 +28,20 @@ void gpa_map_destroy(struct gpa_map *map);
  */
 void gpa_map_clear(struct gpa_map *map);
 
+/* What a VP has asked its parent for last; zero at first. The VP's own. */
+struct gpa_ask {
+	u64 gpa;
+	u64 call; /* the one that took access away */
+};
+
 /*
- * Before a VP enters the guest: changes of the map reach the engine. False: a page
- * has no access; its GPA is in @missing and the parent must be asked for it. @missing
- * also says where to look first: what this VP has asked for last (at first: anything).
- * The same page once more means that the parent has been asked in vain: then
- * gpa_map_refused(), and again. VP thread, not in the guest, no lock held. Stops the
- * partition when the host cannot give it its memory.
+ * Before a VP enters the guest: changes of the map reach the engine. False: it must not
+ * enter; either a page has no access, its GPA is in @ask and the parent is to be asked for
+ * it, or the host cannot give the child its memory: then the partition is stopped. A page
+ * that the parent was asked for and did not fill is treated as a hole afterwards. VP thread,
+ * not in the guest, no lock held.
  */
-bool gpa_map_prepare(struct gpa_map *map, u64 *missing);
-/*
- * The parent resumed the VP without filling the page it was asked for: this one and those
- * that the same call made inaccessible are treated as holes, whose accesses exit one by one.
- * Linux 7.3 leaves such pages behind when it removes a region that it never filled.
- */
-void gpa_map_refused(struct gpa_map *map, u64 gpa);
+bool gpa_map_prepare(struct gpa_map *map, struct gpa_ask *ask);
 
 /* What is at @gpa. */
 enum gpa_access { GPA_UNMAPPED, GPA_NO_ACCESS, GPA_READ_ONLY, GPA_WRITABLE };

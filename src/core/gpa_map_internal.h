@@ -32,9 +32,9 @@ struct gpa_overlays {
 
 struct gpa_map {
 	struct partition *p, *parent;
-	struct gmem gmem;
-	u64 limit;  /* pages of the address space */
-	u8 *window; /* host address of GPA 0 */
+	struct gmem gmem; /* the child's */
+	u64 limit;	  /* pages of the address space */
+	u8 *window;	  /* host address of GPA 0 */
 	void *reserved;
 	u64 reserved_bytes;
 	u32 attention; /* atomic: GPA_ATTENTION_* */

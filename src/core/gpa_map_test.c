@@ -14,68 +14,64 @@
 #include "core/gpa_map.h"
 #include "hvdef/gpa.h"
 
-#define IN_GPA	   0x10000ull
-#define OUT_GPA	   0x20000ull
-#define FIRST_GPN  0x100ull /* of the parent: what the child gets */
-#define POOL_GPN   0x80ull
-#define POOL_PAGES 32u
-#define CHILD_ID   77u
-#define LIMIT_GPN  BIT64(TEST_PHYSICAL_BITS - PAGE_SHIFT)
-#define RW	   (HV_MAP_GPA_READABLE | HV_MAP_GPA_WRITABLE | HV_MAP_GPA_EXECUTABLE)
-#define RO	   (HV_MAP_GPA_READABLE | HV_MAP_GPA_EXECUTABLE)
-#define NONE	   HV_MAP_GPA_NO_ACCESS
-#define LARGE	   HV_MAP_GPA_LARGE_PAGE
-#define CALL_PAGES 8192u
-#define CALL_RUNS  128u
-#define SHORT_OF   HV_STATUS_INSUFFICIENT_MEMORY
+#define IN_GPA		0x10000ull
+#define OUT_GPA		0x20000ull
+#define FIRST_GPN	0x100ull /* of the parent: what the child gets */
+#define POOL_GPN	0x80ull
+#define POOL_PAGES	32u
+#define PARENT_POOL_GPN 0x70ull
+#define LIMIT_GPN	BIT64(TEST_PHYSICAL_BITS - PAGE_SHIFT)
+#define RW		(HV_MAP_GPA_READABLE | HV_MAP_GPA_WRITABLE | HV_MAP_GPA_EXECUTABLE)
+#define RO		(HV_MAP_GPA_READABLE | HV_MAP_GPA_EXECUTABLE)
+#define NONE		HV_MAP_GPA_NO_ACCESS
+#define LARGE		HV_MAP_GPA_LARGE_PAGE
+#define CALL_PAGES	8192u
+#define CALL_RUNS	128u
+#define SHORT_OF	HV_STATUS_INSUFFICIENT_MEMORY
 
 static struct core_test ct;
 static struct engine_vm *vm;
 static struct partition *p;
-static struct child child;
 static struct gpa_map *map;
-static u32 holds, held; /* calls, and how many are open */
+static u64 id;
 
-/* The life of the child is not what is tested here. */
+static u64 call(u64 code, u32 count, u32 start, const void *header, u64 bytes);
 
-struct partition *child_get(struct hypercall *hc, u64 id)
+static void deposit(struct partition *to, u64 gpn, u32 count)
 {
-	return hc->vp->partition == ct.p && id == CHILD_ID ? p : NULL;
+	for (u32 i = 0; i < count; i++)
+		assert_int_equal(deposit_add(&to->deposit, gpn + i, 1), HV_STATUS_SUCCESS);
 }
 
-void child_put(struct partition *partition)
+static u32 pages_used(void)
 {
+	return deposit_get(&p->deposit).in_use;
 }
 
-void child_hold(struct partition *partition)
+static u64 life(u64 code)
 {
-	holds++;
-	held++;
-}
-
-void child_release(struct partition *partition)
-{
-	held--;
+	return call(code, 0, 0, &id, sizeof(id));
 }
 
 static int setup(void **state)
 {
 	const struct core_test_config cfg = { .vps = 2 };
-	const struct engine_vm_config vm_cfg = { .max_vcpus = 1 };
-	const struct partition_config pc = { .max_vps = 1, .physical_bits = TEST_PHYSICAL_BITS };
+	const struct hv_input_create_partition in = { 0 };
+	struct hypercall hc = { 0 };
 
 	core_test_create(&ct, &cfg);
-	if (engine_vm_create(&fake_engine, &vm_cfg, &vm) ||
-	    partition_create(&ct.hv, &pc, &ct.gmem, vm, &core_test_ops, &ct, &p))
-		return -1;
-	child = (struct child){ .parent = ct.p, .state = CHILD_ACTIVE };
-	p->child = &child;
-	if (gpa_map_create(p, &child.map))
-		return -1;
-	map = child.map;
-	for (u32 i = 0; i < POOL_PAGES; i++)
-		assert_int_equal(deposit_add(&p->deposit, POOL_GPN + i, 1), HV_STATUS_SUCCESS);
-	holds = 0;
+	ct.hv.engine = &fake_engine;
+	deposit(ct.p, PARENT_POOL_GPN, DEPOSIT_CHILD);
+	assert_int_equal(call(HVCALL_CREATE_PARTITION, 0, 0, &in, sizeof(in)), 0);
+	memcpy(&id, ct.ram + OUT_GPA, sizeof(id));
+	hc.vp = ct.vp[0];
+	p = child_get(&hc, id);
+	assert_non_null(p);
+	map = p->child->map;
+	vm = p->vm;
+	deposit(p, POOL_GPN, DEPOSIT_INITIALIZE + POOL_PAGES);
+	assert_int_equal(life(HVCALL_INITIALIZE_PARTITION), 0);
+	assert_int_equal(pages_used(), DEPOSIT_INITIALIZE);
 	/* Each page of the parent's names itself. */
 	for (u64 gpn = FIRST_GPN; gpn < TEST_RAM_BYTES >> PAGE_SHIFT; gpn++)
 		memcpy(ct.ram + (gpn << PAGE_SHIFT), &gpn, sizeof(gpn));
@@ -84,15 +80,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	assert_int_equal(held, 0);
-	overlay_set(p, &p->tsc_page, 0, false);
-	overlay_set(p, &p->hypercall_page, 0, false);
-	gpa_map_clear(map);
-	assert_int_equal(deposit_get(&p->deposit).in_use, 0);
-	gpa_map_destroy(map);
-	p->child = NULL;
-	partition_destroy(p);
-	vm->ops->vm_destroy(vm);
+	child_put(p);
+	children_destroy(ct.p);
 	core_test_destroy(&ct);
 	return 0;
 }
@@ -109,9 +98,9 @@ static u64 call(u64 code, u32 count, u32 start, const void *header, u64 bytes)
 }
 
 /* @source NULL: zeros, as Linux sends with NO_ACCESS. */
-static u64 map_list(u64 id, u64 gpn, u32 flags, const u64 *source, u32 count)
+static u64 map_list(u64 to, u64 gpn, u32 flags, const u64 *source, u32 count)
 {
-	u64 in[512] = { id, gpn, flags | 0xABCD00000000ull };
+	u64 in[512] = { to, gpn, flags | 0xABCD00000000ull };
 
 	if (source)
 		memcpy(in + 3, source, count * sizeof(*source));
@@ -130,17 +119,17 @@ static void map_run(u64 gpn, u32 flags, u64 source, u32 count)
 
 	for (u32 i = 0; i < count; i++)
 		list[i] = source + i;
-	assert_int_equal(map_list(CHILD_ID, gpn, flags, list, count), ok(count));
+	assert_int_equal(map_list(id, gpn, flags, list, count), ok(count));
 }
 
 static void map_none(u64 gpn, u32 count)
 {
-	assert_int_equal(map_list(CHILD_ID, gpn, NONE, NULL, count), ok(count));
+	assert_int_equal(map_list(id, gpn, NONE, NULL, count), ok(count));
 }
 
 static u64 unmap_flags(u64 gpn, u32 flags, u32 count)
 {
-	const u64 in[3] = { CHILD_ID, gpn, flags };
+	const u64 in[3] = { id, gpn, flags };
 
 	return call(HVCALL_UNMAP_GPA_PAGES, count, 0, in, sizeof(in));
 }
@@ -152,15 +141,27 @@ static void unmap(u64 gpn, u32 count)
 
 static void prepare(void)
 {
-	u64 missing = 0;
+	struct gpa_ask ask = { 0 };
 
-	assert_true(gpa_map_prepare(map, &missing));
+	assert_true(gpa_map_prepare(map, &ask));
 }
 
+/* What a VP asks for that has asked for @gpa, but nobody knows when. */
 static u64 missing_after(u64 gpa)
 {
-	assert_false(gpa_map_prepare(map, &gpa));
-	return gpa;
+	struct gpa_ask ask = { gpa, 0 };
+
+	assert_false(gpa_map_prepare(map, &ask));
+	return ask.gpa;
+}
+
+/* Asks for the first page, in vain. */
+static void refuse(void)
+{
+	struct gpa_ask ask = { 0 };
+
+	assert_false(gpa_map_prepare(map, &ask));
+	gpa_map_prepare(map, &ask);
 }
 
 /* What the child's processor finds at @gpn: the number of a page of the parent's. */
@@ -209,7 +210,7 @@ static void test_mapped_pages_are_the_parents(void **state)
 	static const u64 scattered[] = { FIRST_GPN + 9, FIRST_GPN + 3, FIRST_GPN + 4 };
 	u64 value = 0x1234;
 
-	assert_int_equal(map_list(CHILD_ID, 0x10, RW, scattered, 3), ok(3));
+	assert_int_equal(map_list(id, 0x10, RW, scattered, 3), ok(3));
 	prepare();
 	expect_slot(0x10, 3, true);
 	for (u32 i = 0; i < 3; i++) {
@@ -229,47 +230,47 @@ static void test_the_same_page_may_be_seen_twice(void **state)
 {
 	static const u64 twice[] = { FIRST_GPN, FIRST_GPN };
 
-	assert_int_equal(map_list(CHILD_ID, 0, RW, twice, 2), ok(2));
+	assert_int_equal(map_list(id, 0, RW, twice, 2), ok(2));
 	prepare();
 	assert_int_equal(guest_sees(0), guest_sees(1));
 }
 
 static void test_bad_input_gets_its_status(void **state)
 {
-	static const struct {
+	const struct {
 		u64 id, gpn;
 		u32 flags;
 		u64 source;
 		u16 status;
 	} rows[] = {
-		{ CHILD_ID + 1, 0, RW, FIRST_GPN, HV_STATUS_INVALID_PARTITION_ID },
+		{ id + 1, 0, RW, FIRST_GPN, HV_STATUS_INVALID_PARTITION_ID },
 		{ HV_PARTITION_ID_SELF, 0, RW, FIRST_GPN, HV_STATUS_INVALID_PARTITION_ID },
-		{ 1, 0, RW, FIRST_GPN, HV_STATUS_INVALID_PARTITION_ID },
-		{ CHILD_ID, 0, 0, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, HV_MAP_GPA_WRITABLE, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, RW | NONE, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, RW | BIT(4), FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, RW | BIT(30), FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, LIMIT_GPN, RW, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, LIMIT_GPN, NONE, 0, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, ~0ull, RW, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, ~0ull, NONE, 0, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, BIT64(52), RW, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, RW, TEST_RAM_BYTES >> PAGE_SHIFT, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, RW, TEST_HOLE_GPA >> PAGE_SHIFT, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, RW, ~0ull, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, RW, BIT64(52) | FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, RW, POOL_GPN, HV_STATUS_INVALID_PARAMETER }, /* given away */
-		{ CHILD_ID, 1, RW | LARGE, 0, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, RW | LARGE, 1, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, RW | LARGE, 0, HV_STATUS_INVALID_PARAMETER }, /* the pool is in it */
-		{ CHILD_ID, 1, NONE | LARGE, 0, HV_STATUS_INVALID_PARAMETER },
+		{ ct.p->id, 0, RW, FIRST_GPN, HV_STATUS_INVALID_PARTITION_ID },
+		{ id, 0, 0, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, HV_MAP_GPA_WRITABLE, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, RW | NONE, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, RW | BIT(4), FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, RW | BIT(30), FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
+		{ id, LIMIT_GPN, RW, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
+		{ id, LIMIT_GPN, NONE, 0, HV_STATUS_INVALID_PARAMETER },
+		{ id, ~0ull, RW, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
+		{ id, ~0ull, NONE, 0, HV_STATUS_INVALID_PARAMETER },
+		{ id, BIT64(52), RW, FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, RW, TEST_RAM_BYTES >> PAGE_SHIFT, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, RW, TEST_HOLE_GPA >> PAGE_SHIFT, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, RW, ~0ull, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, RW, BIT64(52) | FIRST_GPN, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, RW, POOL_GPN, HV_STATUS_INVALID_PARAMETER }, /* given away */
+		{ id, 1, RW | LARGE, 0, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, RW | LARGE, 1, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, RW | LARGE, 0, HV_STATUS_INVALID_PARAMETER }, /* the pool is in it */
+		{ id, 1, NONE | LARGE, 0, HV_STATUS_INVALID_PARAMETER },
 	};
 
 	for (u32 i = 0; i < ARRAY_SIZE(rows); i++)
-		assert_int_equal(map_list(rows[i].id, rows[i].gpn, rows[i].flags, &rows[i].source,
-					  1),
-				 rows[i].status);
+		assert_int_equal(
+			map_list(rows[i].id, rows[i].gpn, rows[i].flags, &rows[i].source, 1),
+			rows[i].status);
 	assert_int_equal(gpa_map_count(map), 0);
 	prepare();
 	assert_int_equal(fake_count(vm, FAKE_MAP), 0);
@@ -307,7 +308,7 @@ static void test_bad_unmaps_get_their_status(void **state)
 	/* A list that runs out of the address space ends there. */
 	assert_int_equal(unmap_flags(LIMIT_GPN - 3, 0, 4095),
 			 HV_HYPERCALL_RESULT(HV_STATUS_INVALID_PARAMETER, 3));
-	assert_int_equal(map_list(CHILD_ID, LIMIT_GPN - 3, NONE, NULL, 509),
+	assert_int_equal(map_list(id, LIMIT_GPN - 3, NONE, NULL, 509),
 			 HV_HYPERCALL_RESULT(HV_STATUS_INVALID_PARAMETER, 3));
 }
 
@@ -315,7 +316,7 @@ static void test_a_call_stops_at_the_element_that_is_wrong(void **state)
 {
 	static const u64 list[] = { FIRST_GPN, FIRST_GPN + 1, ~0ull, FIRST_GPN + 3 };
 
-	assert_int_equal(map_list(CHILD_ID, 0, RW, list, 4),
+	assert_int_equal(map_list(id, 0, RW, list, 4),
 			 HV_HYPERCALL_RESULT(HV_STATUS_INVALID_PARAMETER, 2));
 	assert_int_equal(gpa_map_count(map), 2);
 	assert_false(core_reaches(2));
@@ -323,7 +324,7 @@ static void test_a_call_stops_at_the_element_that_is_wrong(void **state)
 
 static void test_a_call_goes_on_at_its_start_index(void **state)
 {
-	const u64 in[] = { CHILD_ID, 0x40, RW, ~0ull, ~0ull, FIRST_GPN + 2, FIRST_GPN + 3 };
+	const u64 in[] = { id, 0x40, RW, ~0ull, ~0ull, FIRST_GPN + 2, FIRST_GPN + 3 };
 
 	assert_int_equal(call(HVCALL_MAP_GPA_PAGES, 4, 2, in, sizeof(in)), ok(4));
 	assert_false(core_reaches(0x40));
@@ -335,12 +336,12 @@ static void test_large_pages_are_512_small_ones(void **state)
 {
 	static const u64 source[] = { 512, 512 };
 
-	assert_int_equal(map_list(CHILD_ID, 1024, RW | LARGE, source, 2), ok(2));
+	assert_int_equal(map_list(id, 1024, RW | LARGE, source, 2), ok(2));
 	prepare();
 	expect_slot(1024, 1024, true);
 	assert_int_equal(guest_sees(1024 + 7), 512 + 7);
 	assert_int_equal(guest_sees(1536 + 511), 1023);
-	assert_int_equal(map_list(CHILD_ID, 1024, NONE | LARGE, NULL, 1), ok(1));
+	assert_int_equal(map_list(id, 1024, NONE | LARGE, NULL, 1), ok(1));
 	assert_int_equal(missing_after(0), 1024ull << PAGE_SHIFT);
 	assert_int_equal(unmap_flags(1024, HV_UNMAP_GPA_LARGE_PAGE, 2), ok(2));
 	prepare();
@@ -354,11 +355,11 @@ static void test_a_long_call_returns_early_but_never_with_nothing(void **state)
 
 	for (u32 i = 0; i < 509; i++)
 		list[i] = 512;
-	assert_int_equal(map_list(CHILD_ID, 0, RW | LARGE, list, 20), ok(CALL_PAGES / 512));
+	assert_int_equal(map_list(id, 0, RW | LARGE, list, 20), ok(CALL_PAGES / 512));
 	assert_int_equal(unmap_flags(0, HV_UNMAP_GPA_LARGE_PAGE, 4095), ok(CALL_PAGES / 512));
 	for (u32 i = 0; i < 509; i++)
 		list[i] = FIRST_GPN + i * 2 % 512;
-	assert_int_equal(map_list(CHILD_ID, 0, RW, list, 509) >> 32, CALL_RUNS + 1);
+	assert_int_equal(map_list(id, 0, RW, list, 509) >> 32, CALL_RUNS + 1);
 }
 
 static void test_no_access_is_asked_for_before_the_vp_runs(void **state)
@@ -380,24 +381,48 @@ static void test_no_access_is_asked_for_before_the_vp_runs(void **state)
 	expect_slot(0x400, 4, true);
 }
 
+/* A VP of the child's that runs, and how often it had to leave the guest. */
+
+/* It has been in the guest since whatever happened before. */
+static void vp_settle(void)
+{
+	fake_push(p->vps[0]->vcpu, &(struct fake_step){ .exit = { .kind = ENGINE_EXIT_HALT } });
+	fake_drain(p->vps[0]->vcpu);
+}
+
+static void vp_run(void)
+{
+	const struct hv_input_create_vp in = { .partition_id = id };
+
+	assert_int_equal(call(HVCALL_CREATE_VP, 0, 0, &in, sizeof(in)), 0);
+	pthread_mutex_lock(&p->child->vp_lock);
+	p->vps[0]->child->explicit_suspend = false;
+	pthread_cond_broadcast(&p->child->vp_cond);
+	pthread_mutex_unlock(&p->child->vp_lock);
+	vp_settle();
+}
+
+static u64 vp_exits(void)
+{
+	vp_settle();
+	return p->vps[0]->exits[ENGINE_EXIT_INTR];
+}
+
 static void test_only_what_vps_may_use_makes_them_wait(void **state)
 {
+	vp_run();
 	map_none(0, 509);
 	unmap(0, 509);
 	unmap(0x2000, 509);
-	map_none(0, 509);
-	assert_int_equal(holds, 0);
+	assert_int_equal(vp_exits(), 0);
 	map_run(0, RW, FIRST_GPN, 509);
-	assert_int_equal(holds, 1);
-	map_none(0, 509);
-	assert_int_equal(holds, 2);
-	unmap(0, 509); /* no VP has seen them */
-	assert_int_equal(holds, 2);
-	map_run(0, RW, FIRST_GPN, 509);
-	prepare();
-	map_none(0, 509);
-	unmap(0, 509); /* the engine has a slot to lose */
-	assert_int_equal(holds, 5);
+	assert_int_equal(vp_exits(), 1);
+	expect_slot(0, 509, true);
+	map_run(0, RW, FIRST_GPN + 1, 509);
+	assert_int_equal(vp_exits(), 2);
+	unmap(508, 1);
+	assert_int_equal(vp_exits(), 3);
+	expect_slot(0, 508, true);
 }
 
 static void test_a_page_taken_away_and_given_back_keeps_its_slot(void **state)
@@ -484,7 +509,7 @@ static void test_accesses_span_pages_that_are_not_neighbours(void **state)
 	static const u64 list[] = { FIRST_GPN + 5, FIRST_GPN + 1, FIRST_GPN + 9 };
 	u8 out[2 * PAGE_BYTES], back[2 * PAGE_BYTES];
 
-	map_list(CHILD_ID, 0, RW, list, 3);
+	map_list(id, 0, RW, list, 3);
 	for (u32 i = 0; i < sizeof(out); i++)
 		out[i] = (u8)(i * 7);
 	assert_int_equal(gmem_write(p->gmem, 0x800, out, sizeof(out)), 0);
@@ -514,28 +539,43 @@ static void test_a_page_given_away_after_mapping_is_not_reached(void **state)
 
 static void test_what_the_parent_cannot_fill_becomes_a_hole(void **state)
 {
+	struct gpa_ask ask = { 0 };
+
 	map_none(0, 200); /* of a region that is gone */
 	map_none(0, 100);
 	map_none(150, 50);
+	assert_false(gpa_map_prepare(map, &ask));
 	map_run(0, RW, FIRST_GPN, 100);
-	assert_int_equal(missing_after(0), 100ull << PAGE_SHIFT);
-	assert_int_equal(missing_after(100ull << PAGE_SHIFT), 100ull << PAGE_SHIFT);
-	gpa_map_refused(map, 100ull << PAGE_SHIFT);
-	assert_int_equal(missing_after(100ull << PAGE_SHIFT), 150ull << PAGE_SHIFT);
+	assert_false(gpa_map_prepare(map, &ask));
+	assert_int_equal(ask.gpa, 100ull << PAGE_SHIFT);
+	assert_false(gpa_map_prepare(map, &ask));
+	assert_int_equal(ask.gpa, 150ull << PAGE_SHIFT);
 	map_run(150, RW, FIRST_GPN, 50);
-	prepare();
+	assert_true(gpa_map_prepare(map, &ask));
 	expect_slot(0, 100, true);
 	expect_no_slot(100);
 	expect_slot(150, 50, true);
 	assert_int_equal(gpa_map_lookup(map, 120ull << PAGE_SHIFT), GPA_NO_ACCESS);
 	/* It may come to be filled after all. */
 	map_run(100, RW, FIRST_GPN, 50);
-	prepare();
+	assert_true(gpa_map_prepare(map, &ask));
 	expect_slot(0, 200, true);
-	gpa_map_refused(map, 0);
-	gpa_map_refused(map, ~0ull);
-	prepare();
-	expect_slot(0, 200, true);
+}
+
+static void test_a_page_filled_and_taken_away_again_is_asked_for_again(void **state)
+{
+	struct gpa_ask ask = { 0 };
+
+	map_none(0, 4);
+	for (u32 i = 0; i < 3; i++) {
+		assert_false(gpa_map_prepare(map, &ask));
+		assert_int_equal(ask.gpa, 0);
+		map_run(0, RW, FIRST_GPN, 4);
+		map_none(0, 4);
+	}
+	assert_false(gpa_map_prepare(map, &ask));
+	assert_true(gpa_map_prepare(map, &ask));
+	expect_no_slot(0);
 }
 
 static void test_pages_taken_away_for_good_leave_their_slot(void **state)
@@ -544,7 +584,7 @@ static void test_pages_taken_away_for_good_leave_their_slot(void **state)
 	prepare();
 	map_none(2, 2);
 	assert_int_equal(missing_after(0), 0x2000);
-	gpa_map_refused(map, 0x2000);
+	refuse();
 	prepare();
 	expect_slot(0, 2, true);
 	expect_no_slot(2);
@@ -574,8 +614,7 @@ static void test_an_overlay_over_ram_leaves_the_parents_page_alone(void **state)
 	overlay_on(2);
 	assert_int_equal(guest_sees(2), MARK);
 	assert_int_equal(core_sees(2), MARK);
-	assert_int_equal(*(u64 *)(void *)(ct.ram + ((FIRST_GPN + 2) << PAGE_SHIFT)),
-			 FIRST_GPN + 2);
+	assert_int_equal(*(u64 *)(void *)(ct.ram + ((FIRST_GPN + 2) << PAGE_SHIFT)), FIRST_GPN + 2);
 	/* The guest's writes are the overlay's. */
 	memset((u8 *)fake_slot_at(vm, 0x2000).hva + 0x2000, 0x11, 8);
 	assert_int_equal(p->tsc_page.page[7], 0x11);
@@ -637,7 +676,7 @@ static void test_an_overlay_over_a_hole_has_a_slot_of_its_own(void **state)
 static void test_an_overlay_over_what_was_refused(void **state)
 {
 	map_none(0, 4);
-	gpa_map_refused(map, 0);
+	refuse();
 	prepare();
 	overlay_on(1);
 	expect_slot(1, 1, true);
@@ -645,7 +684,7 @@ static void test_an_overlay_over_what_was_refused(void **state)
 	expect_no_slot(1);
 	map_none(0, 4);
 	overlay_on(1);
-	gpa_map_refused(map, 0);
+	refuse();
 	prepare();
 	expect_slot(1, 1, true);
 	assert_int_equal(guest_sees(1), MARK);
@@ -693,58 +732,67 @@ static void test_maps_cost_pages_of_the_pool(void **state)
 
 	for (u32 i = 0; i < POOL_PAGES; i++)
 		map_none(i * 512, 1);
-	assert_int_equal(map_list(CHILD_ID, POOL_PAGES * 512 - 1, RW, (u64[]){ FIRST_GPN, FIRST_GPN },
-				  2),
+	assert_int_equal(map_list(id, POOL_PAGES * 512 - 1, RW, (u64[]){ FIRST_GPN, FIRST_GPN }, 2),
 			 HV_HYPERCALL_RESULT(SHORT_OF, 1));
-	assert_int_equal(map_list(CHILD_ID, POOL_PAGES * 512, RW, &source, 1), SHORT_OF);
-	assert_int_equal(deposit_add(&p->deposit, POOL_GPN + POOL_PAGES, 2), HV_STATUS_SUCCESS);
-	assert_int_equal(map_list(CHILD_ID, POOL_PAGES * 512, RW, &source, 1), ok(1));
+	assert_int_equal(map_list(id, POOL_PAGES * 512, RW, &source, 1), SHORT_OF);
+	deposit(p, POOL_GPN + DEPOSIT_INITIALIZE + POOL_PAGES, 1);
+	assert_int_equal(map_list(id, POOL_PAGES * 512, RW, &source, 1), ok(1));
 	/* What is empty again costs nothing, once the engine has let go of it. */
 	for (u32 i = 0; i <= POOL_PAGES; i++)
 		unmap(i * 512, 512);
 	prepare();
-	assert_int_equal(deposit_get(&p->deposit).in_use, 0);
+	assert_int_equal(pages_used(), DEPOSIT_INITIALIZE);
 }
 
-static void test_a_child_without_memory_maps_is_not_changed(void **state)
+static void test_only_an_active_child_is_changed(void **state)
 {
 	const u64 source = FIRST_GPN;
 
-	child.state = CHILD_CREATED;
-	assert_int_equal(map_list(CHILD_ID, 0, RW, &source, 1), HV_STATUS_INVALID_PARTITION_STATE);
-	child.state = CHILD_FINALIZED;
-	assert_int_equal(unmap_flags(0, 0, 512), HV_STATUS_INVALID_PARTITION_STATE);
-	child.state = CHILD_ACTIVE;
+	__atomic_store_n(&p->child->state, CHILD_CREATED, __ATOMIC_RELEASE);
+	assert_int_equal(map_list(id, 0, RW, &source, 1), HV_STATUS_INVALID_PARTITION_STATE);
+	__atomic_store_n(&p->child->state, CHILD_ACTIVE, __ATOMIC_RELEASE);
+	vp_run();
 	map_run(0, RW, FIRST_GPN, 8);
-	prepare();
-	gpa_map_clear(map);
+	vp_exits();
+	expect_slot(0, 8, true);
+	overlay_on(3);
+	assert_int_equal(life(HVCALL_FINALIZE_PARTITION), 0);
 	expect_no_slot(0);
-	assert_int_equal(deposit_get(&p->deposit).in_use, 0);
-	assert_int_equal(map_list(CHILD_ID, 0, RW, &source, 1), HV_STATUS_INVALID_PARTITION_STATE);
+	assert_int_equal(pages_used(), 0);
+	/* Linux unmaps afterwards what it knows to be present. */
+	assert_int_equal(unmap_flags(0, 0, 512), HV_STATUS_INVALID_PARTITION_STATE);
+	assert_int_equal(map_list(id, 0, RW, &source, 1), HV_STATUS_INVALID_PARTITION_STATE);
 	assert_false(core_reaches(0));
 	assert_int_equal(gpa_map_count(map), 0);
+	for (u32 i = 0; i < DEPOSIT_INITIALIZE + POOL_PAGES; i++) {
+		const u64 in[] = { id, 0 };
+
+		assert_int_equal(call(HVCALL_WITHDRAW_MEMORY, 1, 0, in, sizeof(in)), ok(1));
+	}
+	assert_int_equal(life(HVCALL_DELETE_PARTITION), 0);
+	assert_int_equal(unmap_flags(0, 0, 1), HV_STATUS_INVALID_PARTITION_ID);
 }
 
 static void test_a_slot_the_host_refuses_stops_the_child(void **state)
 {
-	u64 missing = 0;
+	struct gpa_ask ask = { 0 };
 
 	map_run(0, RW, FIRST_GPN, 8);
 	prepare();
 	map_run(16, RW, FIRST_GPN, 8);
 	fake_fail_maps(vm, 1);
-	assert_false(gpa_map_prepare(map, &missing));
+	assert_false(gpa_map_prepare(map, &ask));
 	assert_int_equal(partition_stop_reason(p), STOP_HOST_ERROR);
 	expect_no_slot(0);
 	expect_no_slot(16);
 	/* The parent goes on, and gets its pages back. */
 	unmap(0, 32);
-	assert_false(gpa_map_prepare(map, &missing));
+	assert_false(gpa_map_prepare(map, &ask));
 }
 
 static u8 access_state(u64 gpn, u64 flags, u32 count)
 {
-	const u64 in[] = { CHILD_ID, flags, gpn };
+	const u64 in[] = { id, flags, gpn };
 
 	assert_int_equal(call(HVCALL_GET_GPA_PAGES_ACCESS_STATE, count, 0, in, sizeof(in)),
 			 ok(count));
@@ -786,17 +834,16 @@ static void test_written_pages_are_told(void **state)
 
 static void test_bad_questions_for_written_pages_get_their_status(void **state)
 {
-	static const struct {
+	const struct {
 		u64 id, flags, gpn;
 		u16 status;
 	} rows[] = {
-		{ CHILD_ID + 1, 0, 0, HV_STATUS_INVALID_PARTITION_ID },
-		{ CHILD_ID, BIT64(4), 0, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, HV_GPA_CLEAR_DIRTY | HV_GPA_SET_DIRTY, 0, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, HV_GPA_CLEAR_ACCESSED | HV_GPA_SET_ACCESSED, 0,
-		  HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, LIMIT_GPN - 3, HV_STATUS_INVALID_PARAMETER },
-		{ CHILD_ID, 0, ~0ull, HV_STATUS_INVALID_PARAMETER },
+		{ id + 1, 0, 0, HV_STATUS_INVALID_PARTITION_ID },
+		{ id, BIT64(4), 0, HV_STATUS_INVALID_PARAMETER },
+		{ id, HV_GPA_CLEAR_DIRTY | HV_GPA_SET_DIRTY, 0, HV_STATUS_INVALID_PARAMETER },
+		{ id, HV_GPA_CLEAR_ACCESSED | HV_GPA_SET_ACCESSED, 0, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, LIMIT_GPN - 3, HV_STATUS_INVALID_PARAMETER },
+		{ id, 0, ~0ull, HV_STATUS_INVALID_PARAMETER },
 	};
 
 	for (u32 i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -815,13 +862,14 @@ static bool threads_end;
 
 static void *vp_stand_in(void *arg)
 {
-	u64 *seen = arg, value, missing = 0;
+	struct gpa_ask ask = { 0 };
+	u64 *seen = arg, value;
 
 	while (!__atomic_load_n(&threads_end, __ATOMIC_ACQUIRE)) {
 		for (u64 gpn = 0; gpn < THREAD_PAGES; gpn++) {
 			u64 gpa = gpn << PAGE_SHIFT;
 
-			gpa_map_prepare(map, &missing);
+			gpa_map_prepare(map, &ask);
 			gpa_map_lookup(map, gpa);
 			if (gmem_read(p->gmem, gpa, &value, sizeof(value)) == 0) {
 				/* A page of one of the two states, or the overlay. */
@@ -885,6 +933,7 @@ int main(void)
 		TEST(test_accesses_span_pages_that_are_not_neighbours),
 		TEST(test_a_page_given_away_after_mapping_is_not_reached),
 		TEST(test_what_the_parent_cannot_fill_becomes_a_hole),
+		TEST(test_a_page_filled_and_taken_away_again_is_asked_for_again),
 		TEST(test_pages_taken_away_for_good_leave_their_slot),
 		TEST(test_an_overlay_over_ram_leaves_the_parents_page_alone),
 		TEST(test_an_overlay_stays_while_the_parent_changes_what_is_below),
@@ -894,7 +943,7 @@ int main(void)
 		TEST(test_an_overlay_outside_the_address_space_is_refused),
 		TEST(test_an_overlay_that_gets_no_slot_leaves_nothing),
 		TEST(test_maps_cost_pages_of_the_pool),
-		TEST(test_a_child_without_memory_maps_is_not_changed),
+		TEST(test_only_an_active_child_is_changed),
 		TEST(test_a_slot_the_host_refuses_stops_the_child),
 		TEST(test_written_pages_are_told),
 		TEST(test_bad_questions_for_written_pages_get_their_status),
