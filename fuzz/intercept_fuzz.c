@@ -71,7 +71,6 @@ static void mode(struct fuzz *f)
 	s->idt.limit = s->gdt.limit = (u16)fuzz_take(f, 2);
 	if (fuzz_take(f, 1) & 7)
 		s->cs.base = s->ds.base = 0;
-	v->mode.cpl = fuzz_take(f, 1) & 3;
 	tables(f, s);
 }
 
@@ -145,7 +144,8 @@ static void exit_any(struct fuzz *f)
 		break;
 	case 6:
 		e->kind = ENGINE_EXIT_ERROR;
-		intercept_error(vp);
+		if (!intercept_error(vp))
+			return;
 		break;
 	default:
 		e->kind = ENGINE_EXIT_WRMSR;

@@ -75,7 +75,7 @@ static void create(void)
 
 static struct engine_segment flat(u16 type, enum bits bits)
 {
-	const u16 mode = bits == B16 ? 0 : bits == B32 ? BIT(10) | BIT(11) : BIT(9) | BIT(11);
+	const u16 mode = bits == B16 ? 0 : bits == B32 ? BIT(14) | BIT(15) : BIT(13) | BIT(15);
 
 	return (struct engine_segment){ .limit = bits == B16 ? 0xFFFF : ~0u,
 					.selector = bits == B16 ? 0

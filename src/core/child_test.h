@@ -26,6 +26,7 @@ struct child_test {
 static struct child_test child_test;
 
 struct partition *__wrap_child_get(struct hypercall *hc, u64 id);
+struct vp *__wrap_child_vp(struct partition *p, u32 index);
 void __wrap_child_put(struct partition *p);
 void __wrap_child_vp_hold(struct vp *vp);
 void __wrap_child_vp_release(struct vp *vp);
@@ -35,6 +36,11 @@ enum gpa_access __wrap_gpa_map_lookup(struct gpa_map *map, u64 gpa);
 struct partition *__wrap_child_get(struct hypercall *hc, u64 id)
 {
 	return child_test.is_child && id == 0x77 ? child_test.p : NULL;
+}
+
+struct vp *__wrap_child_vp(struct partition *p, u32 index)
+{
+	return partition_vp(p, index);
 }
 
 void __wrap_child_put(struct partition *p)

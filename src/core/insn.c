@@ -5,8 +5,8 @@
 #include "core/walk.h"
 
 #define EFER_LMA  BIT64(10)
-#define SEG_LONG  BIT(9)
-#define SEG_DB	  BIT(10)
+#define SEG_LONG  BIT(13)
+#define SEG_DB	  BIT(14)
 #define CR0_PE	  BIT64(0)
 #define RFLAGS_VM BIT64(17)
 

@@ -24,6 +24,8 @@
 #define EFER_LMA  BIT64(10)
 #define RFLAGS_DF BIT64(10)
 
+#define SEG_DPL_SHIFT 5
+
 /* A VP that stopped, and what is known of the instruction. */
 struct stop {
 	struct vp *vp;
@@ -76,13 +78,12 @@ static struct hv_x64_segment segment(const struct engine_segment *s)
 	return (struct hv_x64_segment){ .base = s->base,
 					.limit = s->limit,
 					.selector = s->selector,
-					.attributes = (u16)((s->attributes & 0xFF) |
-							    (s->attributes & 0xF00) << 4) };
+					.attributes = s->attributes };
 }
 
 static u16 execution_state(const struct stop *st)
 {
-	u16 state = st->vp->vcpu->ops->vcpu_mode(st->vp->vcpu).cpl & HV_EXECUTION_CPL_MASK;
+	u16 state = st->s.ss.attributes >> SEG_DPL_SHIFT & HV_EXECUTION_CPL_MASK;
 
 	state |= st->s.cr0 & CR0_PE ? HV_EXECUTION_CR0_PE : 0;
 	state |= st->s.cr0 & CR0_AM ? HV_EXECUTION_CR0_AM : 0;
@@ -749,7 +750,7 @@ void intercept_memory(struct vp *vp, struct engine_exit *exit)
 	send_memory(&st, &c.access);
 }
 
-void intercept_error(struct vp *vp)
+bool intercept_error(struct vp *vp)
 {
 	struct access a = { .gva_known = true, .kind = HV_INTERCEPT_EXECUTE };
 	struct walk_path path;
@@ -758,13 +759,12 @@ void intercept_error(struct vp *vp)
 	stop_init(&st, vp);
 	a.gva = insn_linear(&st.s, st.before.rip);
 	if (walk_path(vp, &st.s, a.gva, HV_TRANSLATE_PRIVILEGE_EXEMPT, &path) ||
-	    gpa_map_lookup(vp->partition->child->map, path.gpa) != GPA_UNMAPPED) {
-		unrecoverable(&st);
-		return;
-	}
+	    gpa_map_lookup(vp->partition->child->map, path.gpa) != GPA_UNMAPPED)
+		return false;
 	a.gpa = path.gpa;
 	hand_over(&st, 0);
 	send_memory(&st, &a);
+	return true;
 }
 
 void intercept_missing_page(struct vp *vp, u64 gpa)
@@ -791,6 +791,29 @@ void intercept_eoi(struct vp *vp, u8 vector)
 	const struct hv_apic_eoi_intercept m = { .vp_index = vp->index, .vector = vector };
 
 	send(vp, HV_MESSAGE_X64_APIC_EOI, &m, sizeof(m));
+}
+
+void intercept_hypercall(struct vp *vp)
+{
+	const struct engine_regs *r = vp->vcpu->regs;
+	struct hv_hypercall_intercept m;
+	struct stop st;
+	u8 xmm[16][16] = { 0 };
+
+	stop_init(&st, vp);
+	st.known = decode(&st);
+	hand_over(&st, ENGINE_DROP_PORT);
+	m = (struct hv_hypercall_intercept){ .header = header(&st, HV_INTERCEPT_EXECUTE),
+					     .rax = r->rax,
+					     .rbx = r->rbx,
+					     .rcx = r->rcx,
+					     .rdx = r->rdx,
+					     .r8 = r->r8,
+					     .rsi = r->rsi,
+					     .rdi = r->rdi };
+	if (vp->vcpu->ops->vcpu_get_xmm(vp->vcpu, xmm) == 0)
+		memcpy(m.xmm, xmm, sizeof(m.xmm));
+	send(vp, HV_MESSAGE_HYPERCALL_INTERCEPT, &m, sizeof(m));
 }
 
 void intercept_sint_deliverable(struct vp *vp, u16 sints)

@@ -23,8 +23,11 @@ void intercept_mmio(struct vp *vp, struct engine_exit *exit);
  * now: the VP tries again.
  */
 void intercept_memory(struct vp *vp, struct engine_exit *exit);
-/* The engine cannot execute the next instruction; mostly it lies where there is no memory. */
-void intercept_error(struct vp *vp);
+/*
+ * The engine cannot execute the next instruction. False, and no intercept: for
+ * another reason than that it lies where there is no memory.
+ */
+bool intercept_error(struct vp *vp);
 /* Asks the parent to fill a page of its RAM, before the VP runs. */
 void intercept_missing_page(struct vp *vp, u64 gpa);
 void intercept_triple_fault(struct vp *vp);

@@ -36,7 +36,7 @@ static struct fake_vcpu *cpu(void)
 
 static void enter(enum bits bits)
 {
-	const u16 flat = 0x93, db = BIT(10), l = BIT(9);
+	const u16 flat = 0x93, db = BIT(14), l = BIT(13);
 	struct engine_sregs *s = &cpu()->sregs;
 	u64 *pml4 = (u64 *)(void *)(ct.ram + TABLES);
 
@@ -721,7 +721,7 @@ static void test_the_header(void **state)
 	const struct hv_intercept_header *h = &io_message()->header;
 
 	put(CODE, "\xEE", 1);
-	cpu()->mode.cpl = 3;
+	cpu()->sregs.ss.attributes |= 3 << 5;
 	cpu()->events =
 		(struct engine_events){ .injected = ENGINE_EVENT_NMI, .interrupt_shadow = true };
 	stop(&e, &at);
@@ -825,14 +825,14 @@ static void test_executing_where_nothing_is(void **state)
 	const struct engine_exit e = { .kind = ENGINE_EXIT_ERROR };
 
 	stop(&e, &at);
-	intercept_error(ct.vp[0]);
+	assert_true(intercept_error(ct.vp[0]));
 	assert_int_equal(message()->type, HV_MESSAGE_UNMAPPED_GPA);
 	assert_int_equal(memory_message()->gpa, DEVICE);
 	assert_int_equal(memory_message()->header.access, HV_INTERCEPT_EXECUTE);
 	at.rip = CODE;
 	stop(&e, &at);
-	intercept_error(ct.vp[0]);
-	assert_int_equal(message()->type, HV_MESSAGE_UNRECOVERABLE_EXCEPTION);
+	assert_false(intercept_error(ct.vp[0]));
+	assert_int_equal(child_test.intercepts, 0);
 }
 
 static void test_a_missing_page(void **state)
@@ -871,6 +871,25 @@ static void test_those_between_instructions(void **state)
 	assert_int_equal(child_test.intercepts, 3);
 }
 
+static void test_a_hypercall(void **state)
+{
+	const struct engine_exit e = { .kind = ENGINE_EXIT_HYPERCALL };
+	const struct engine_regs at = { .rip = CODE, .rcx = 0x5C, .rdx = 2, .r8 = 3 };
+	const struct hv_hypercall_intercept *m = (const void *)message()->payload;
+
+	put(CODE, "\x3E\xE5\x7C", 3);
+	cpu()->xmm[5][0] = 0x55;
+	stop(&e, &at);
+	intercept_hypercall(ct.vp[0]);
+	expect_regs("hypercall", &at);
+	assert_int_equal(message()->type, HV_MESSAGE_HYPERCALL_INTERCEPT);
+	assert_int_equal(m->header.length_cr8 & 15, 3);
+	assert_int_equal(m->rcx, 0x5C);
+	assert_int_equal(m->rdx, 2);
+	assert_int_equal(m->r8, 3);
+	assert_int_equal(m->xmm[5][0], 0x55);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -889,6 +908,7 @@ int main(void)
 		TEST(test_an_access_without_a_reason_is_tried_again_but_not_for_ever),
 		TEST(test_executing_where_nothing_is),
 		TEST(test_a_missing_page),
+		TEST(test_a_hypercall),
 		TEST(test_those_between_instructions),
 	};
 

@@ -94,7 +94,8 @@ static void exit_memory(struct vp *vp, struct engine_exit *exit)
 static void exit_error(struct vp *vp, struct engine_exit *exit)
 {
 	if (vp->child) {
-		child_vp_fail(vp, exit->error.what, exit->error.code);
+		if (!intercept_error(vp))
+			child_vp_fail(vp, exit->error.what, exit->error.code);
 		return;
 	}
 	partition_stop(vp->partition, STOP_GUEST_ERROR, 0,

@@ -18,7 +18,8 @@
 #define EFER_LMA BIT64(10)
 #define EFER_NXE BIT64(11)
 
-#define RFLAGS_AC BIT64(18)
+#define RFLAGS_AC     BIT64(18)
+#define SEG_DPL_SHIFT 5
 
 #define PTE_PRESENT  BIT64(0)
 #define PTE_WRITE    BIT64(1)
@@ -67,7 +68,7 @@ static bool is_user(const struct walker *w)
 {
 	if (w->flags & (HV_TRANSLATE_PRIVILEGE_EXEMPT | HV_TRANSLATE_SUPERVISOR))
 		return false;
-	return (w->flags & HV_TRANSLATE_USER) || w->vp->vcpu->ops->vcpu_mode(w->vp->vcpu).cpl == 3;
+	return (w->flags & HV_TRANSLATE_USER) || (w->s->ss.attributes >> SEG_DPL_SHIFT & 3) == 3;
 }
 
 static u32 shift_of(const struct mode *m, u32 level)
@@ -244,13 +245,19 @@ enum hv_translate_result walk_path(struct vp *vp, const struct engine_sregs *sre
 	return result;
 }
 
+/* A parent may have set what the engine has not got yet. */
+static int sregs_get(struct vp *vp, struct engine_sregs *out)
+{
+	return vp->child ? child_sregs_get(vp, out) : vp->vcpu->ops->vcpu_get_sregs(vp->vcpu, out);
+}
+
 enum hv_translate_result walk(struct vp *vp, u64 gva, u64 flags, u64 *gpa)
 {
 	enum hv_translate_result result;
 	struct engine_sregs sregs;
 	struct walk_path path;
 
-	if (vp->vcpu->ops->vcpu_get_sregs(vp->vcpu, &sregs) < 0)
+	if (sregs_get(vp, &sregs) < 0)
 		return HV_TRANSLATE_PAGE_NOT_PRESENT;
 	result = walk_path(vp, &sregs, gva, flags, &path);
 	*gpa = path.gpa;
@@ -277,7 +284,7 @@ u32 walk_read(struct vp *vp, u64 gva, void *out, u32 bytes)
 {
 	struct engine_sregs sregs;
 
-	if (vp->vcpu->ops->vcpu_get_sregs(vp->vcpu, &sregs) < 0)
+	if (sregs_get(vp, &sregs) < 0)
 		return 0;
 	return walk_read_sregs(vp, &sregs, gva, out, bytes);
 }
@@ -288,7 +295,7 @@ static enum hv_status translate(struct partition *p, const struct hypercall *hc)
 		HYPERCALL_IN(hc, struct hv_input_translate_virtual_address);
 	struct hv_output_translate_virtual_address *out =
 		HYPERCALL_OUT(hc, struct hv_output_translate_virtual_address);
-	struct vp *vp = partition_vp(p, in->vp_index);
+	struct vp *vp = child_vp(p, in->vp_index);
 	enum hv_translate_result code;
 	u64 gpa;
 

@@ -82,7 +82,7 @@ static void enter(const struct row *r)
 				    .cr4 = cr4[r->kind] | (r->cr & ~WP),
 				    .efer = (r->kind >= K4 ? LMA : 0) | r->efer,
 				    .cr3 = TABLES };
-	cpu()->mode.cpl = r->cpl;
+	s->ss.attributes = (u16)(0x93 | r->cpl << 5);
 	cpu()->regs.rflags = r->rflags;
 }
 

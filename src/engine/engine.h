@@ -34,7 +34,7 @@ struct engine_segment {
 	u64 base;
 	u32 limit;
 	u16 selector;
-	u16 attributes; /* VMCB/TLFS form: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11 */
+	u16 attributes; /* type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15 */
 };
 
 struct engine_table {

@@ -11,6 +11,7 @@ enum hv_intercept_message {
 	HV_MESSAGE_UNMAPPED_GPA = 0x80000000,
 	HV_MESSAGE_GPA_INTERCEPT = 0x80000001,
 	HV_MESSAGE_UNRECOVERABLE_EXCEPTION = 0x80000021,
+	HV_MESSAGE_HYPERCALL_INTERCEPT = 0x80000050,
 	HV_MESSAGE_SINT_DELIVERABLE = 0x80000062,
 	HV_MESSAGE_X64_IO_PORT = 0x80010000,
 	HV_MESSAGE_X64_APIC_EOI = 0x80010004,
@@ -77,6 +78,16 @@ struct hv_io_port_intercept {
 	u64 rcx, rsi, rdi;
 };
 static_assert(sizeof(struct hv_io_port_intercept) == 128, "TLFS size");
+
+struct hv_hypercall_intercept {
+	struct hv_intercept_header header;
+	u64 rax, rbx, rcx, rdx, r8, rsi, rdi;
+	u8 xmm[6][16];
+	u32 flags; /* bit 0: from an isolated partition */
+	u32 rsvd;
+};
+static_assert(offsetof(struct hv_hypercall_intercept, xmm) == 96, "TLFS offset");
+static_assert(offsetof(struct hv_hypercall_intercept, flags) == 192, "TLFS offset");
 
 /* No header: the VP is between instructions. */
 struct hv_apic_eoi_intercept {

@@ -98,7 +98,7 @@ static struct engine_segment segment_get(const struct kvm_segment *k)
 		.limit = k->limit,
 		.selector = k->selector,
 		.attributes = (u16)(k->type | k->s << 4 | k->dpl << 5 | k->present << 7 |
-				    k->avl << 8 | k->l << 9 | k->db << 10 | k->g << 11),
+				    k->avl << 12 | k->l << 13 | k->db << 14 | k->g << 15),
 	};
 }
 
@@ -114,10 +114,10 @@ static struct kvm_segment segment_set(const struct engine_segment *s)
 		.s = a >> 4 & 1,
 		.dpl = a >> 5 & 3,
 		.present = a >> 7 & 1,
-		.avl = a >> 8 & 1,
-		.l = a >> 9 & 1,
-		.db = a >> 10 & 1,
-		.g = a >> 11 & 1,
+		.avl = a >> 12 & 1,
+		.l = a >> 13 & 1,
+		.db = a >> 14 & 1,
+		.g = a >> 15 & 1,
 		.unusable = !(a >> 7 & 1),
 	};
 }
