@@ -63,7 +63,7 @@ struct child {
 	bool gpa_tracking; /* property 0x50005 */
 
 	struct child_cpuid *cpuid; /* NULL until the first result is registered */
-	u32 intercepts; /* atomic: bits by enum hv_intercept_type */
+	u32 intercepts;		   /* atomic: bits by enum hv_intercept_type */
 
 	pthread_mutex_t level_lock; /* guards what follows; held over a change of routes */
 	struct child_level level[CHILD_LEVELS_MAX];

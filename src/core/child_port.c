@@ -23,7 +23,8 @@
 struct child_ports {
 	struct partition *parent;
 	struct loop *loop;
-	/* One change at a time, held while the loop's thread makes its part of it. Guards: ports. */
+	/* One change at a time, held while the loop's thread makes its part of it. Guards: ports.
+	 */
 	pthread_mutex_t control;
 	struct list ports;
 	u32 count;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The place of a processor among others, as CPUID shows it: one package of single-threaded cores. */
+/* The place of a processor among others, as CPUID shows it: one package of single-threaded cores.
+ */
 #ifndef NESTOR_CORE_CPU_TOPOLOGY_H
 #define NESTOR_CORE_CPU_TOPOLOGY_H
 

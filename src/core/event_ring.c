@@ -26,7 +26,7 @@ enum event_ring_result event_ring_put(struct hv_event_ring *ring, u32 *head, u32
 	*head = (*head + 1) % HV_EVENT_RING_SLOTS;
 	/* Pairs with the reader's clearing of signal_masked before its last look at the slot. */
 	return __atomic_exchange_n(&ring->signal_masked, 1, __ATOMIC_SEQ_CST) ? EVENT_RING_QUIET
-									     : EVENT_RING_SIGNAL;
+									      : EVENT_RING_SIGNAL;
 }
 
 void event_ring_untold(struct hv_event_ring *ring)

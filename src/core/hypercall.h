@@ -23,11 +23,11 @@ struct hypercall {
 	u32 in_bytes;  /* header, variable header and list together */
 	u32 var_bytes; /* variable part of the header */
 	u32 rep_count;
-	u32 rep;	     /* element to work on next; the handler advances it */
+	u32 rep; /* element to work on next; the handler advances it */
 	/* Instead of returning a status. Set by the dispatcher; VP_INTERCEPTED by a handler. */
 	enum vp_fault fault;
-	bool forwarded;	     /* set by a handler that passed the call on to L0 */
-	u8 *in, *out; /* private copies, a page each; out is zeroed as far as it is written */
+	bool forwarded; /* set by a handler that passed the call on to L0 */
+	u8 *in, *out;	/* private copies, a page each; out is zeroed as far as it is written */
 };
 
 struct hypercall_desc {

@@ -114,7 +114,7 @@ struct partition {
 	const struct partition_ops *ops;
 	void *ctx;
 
-	struct child *child; /* NULL: not made by a hypercall */
+	struct child *child;	   /* NULL: not made by a hypercall */
 	struct child_ports *ports; /* atomic; its ports for its children, NULL until the first */
 	/* Its time; the hypervisor's unless it is a child. */
 	struct refclock *clock;

@@ -31,7 +31,7 @@ struct hv_input_get_vp_cpuid_values {
 	u64 rsvd;
 };
 static_assert(sizeof(struct hv_input_get_vp_cpuid_values) == 24, "TLFS size");
-#define HV_GET_VP_CPUID_USE_VP_XFEM_XSS	    BIT(0)
+#define HV_GET_VP_CPUID_USE_VP_XFEM_XSS	 BIT(0)
 #define HV_GET_VP_CPUID_APPLY_REGISTERED BIT(1)
 
 struct hv_cpuid_leaf_info {

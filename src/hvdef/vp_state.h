@@ -24,7 +24,7 @@ struct hv_input_vp_state {
 	u32 rsvd3;
 	u64 xsave_flags;
 	u64 xsave_states; /* components wanted, as in XCR0 and IA32_XSS */
-	/* u64 gpn[] or the data: variable header */
+			  /* u64 gpn[] or the data: variable header */
 };
 static_assert(sizeof(struct hv_input_vp_state) == 40, "as Linux declares it");
 
