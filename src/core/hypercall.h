@@ -23,10 +23,11 @@ struct hypercall {
 	u32 in_bytes;  /* header, variable header and list together */
 	u32 var_bytes; /* variable part of the header */
 	u32 rep_count;
-	u32 rep;	     /* element to work on next; the handler advances it */
-	enum vp_fault fault; /* set by the dispatcher: raised instead of returning a status */
-	bool forwarded;	     /* set by a handler that passed the call on to L0 */
-	u8 *in, *out; /* private copies, a page each; out is zeroed as far as it is written */
+	u32 rep; /* element to work on next; the handler advances it */
+	/* Instead of returning a status. Set by the dispatcher; VP_INTERCEPTED by a handler. */
+	enum vp_fault fault;
+	bool forwarded; /* set by a handler that passed the call on to L0 */
+	u8 *in, *out;	/* private copies, a page each; out is zeroed as far as it is written */
 };
 
 struct hypercall_desc {
@@ -58,8 +59,8 @@ struct hypercall_regs {
 
 /*
  * Runs the hypercall of @vp whose registers are @regs and gives its result
- * value (RAX), or VP_FAULT_UD for a register form that is not offered. Routes
- * calls with bit 31 to the outer VP. VP thread only.
+ * value (RAX), or VP_FAULT_UD for a register form that is not offered, or
+ * VP_INTERCEPTED. Routes calls with bit 31 to the outer VP. VP thread only.
  */
 enum vp_fault hypercall_execute(struct vp *vp, const struct hypercall_regs *regs, u64 *result);
 

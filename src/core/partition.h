@@ -28,6 +28,7 @@
 #define CONNECTION_HASH	  256
 
 struct child;
+struct child_ports;
 struct connection;
 struct vp;
 
@@ -35,7 +36,7 @@ struct hypervisor {
 	const char *name; /* "hv", "L0", "L1": who served a call, in traces and tables */
 	struct refclock *clock;
 	struct timer_service *timers;
-	u64 next_partition_id;	       /* under children_lock */
+	u64 next_partition_id;	       /* atomic */
 	pthread_mutex_t children_lock; /* guards: children, their references */
 	struct list children;	       /* struct child */
 	/* What a child's VP may have at most: the engine's processor. Set by the machine. */
@@ -113,12 +114,17 @@ struct partition {
 	const struct partition_ops *ops;
 	void *ctx;
 
-	struct child *child; /* NULL: not made by a hypercall */
+	struct child *child;	   /* NULL: not made by a hypercall */
+	struct child_ports *ports; /* atomic; its ports for its children, NULL until the first */
 	/* Its time; the hypervisor's unless it is a child. */
 	struct refclock *clock;
 	struct timer_service *timers;
 
-	struct vp **vps; /* by VP index; filled before any VP runs */
+	/*
+	 * By VP index; filled before any VP runs, but for a child's: those come while others
+	 * run, in any order, and stay. Atomic there; partition_vp().
+	 */
+	struct vp **vps;
 	u32 vp_count;
 
 	pthread_mutex_t lock; /* guards: the registers below, crash, stop */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/child.h"
 #include "core/deposit.h"
 #include "core/hypercall.h"
 
@@ -16,6 +17,8 @@ void root_init(struct root_state *r)
 
 void root_fini(struct root_state *r)
 {
+	if (r->stats_timed)
+		timer_fini(&r->stats_timer);
 	free(r->stats);
 	pthread_mutex_destroy(&r->lock);
 }
@@ -96,7 +99,7 @@ static enum hv_status call_create_vp(struct hypercall *hc)
 	enum hv_status status = HV_STATUS_SUCCESS;
 
 	if (!hypercall_is_self(hc, in->partition_id))
-		return HV_STATUS_INVALID_PARTITION_ID;
+		return child_create_vp(hc, in);
 	if (!vp)
 		return HV_STATUS_INVALID_VP_INDEX;
 	if (in->flags != in->vp_index)

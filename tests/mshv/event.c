@@ -61,7 +61,9 @@ static void asserted(void)
 	waiting(&vm, &m);
 	{
 		u32 *l = pages(PAGE);
-		struct mshv_state s = { .type = STATE_LAPIC, .bytes = PAGE, .buffer = (uintptr_t)l };
+		struct mshv_state s = { .type = STATE_LAPIC,
+					.bytes = PAGE,
+					.buffer = (uintptr_t)l };
 
 		MUST(ioctl(vm.vp[0], MSHV_GET_STATE, &s));
 		l[2] = 1u << 24;
@@ -95,9 +97,11 @@ static void ring(int fd)
 
 static void irqfd(void)
 {
-	struct mshv_routes routes = { .count = 2,
-				      .entry = { { .gsi = 5, .address_lo = 0xfee00000, .data = 0x44 },
-						 { .gsi = 30, .address_lo = 0xfee00000, .data = 0x45 } } };
+	struct mshv_routes routes = {
+		.count = 2,
+		.entry = { { .gsi = 5, .address_lo = 0xfee00000, .data = 0x44 },
+			   { .gsi = 30, .address_lo = 0xfee00000, .data = 0x45 } }
+	};
 	int fd = (int)MUST(eventfd(0, EFD_NONBLOCK)), other = (int)MUST(eventfd(0, EFD_NONBLOCK));
 	struct mshv_irqfd a = { .fd = fd, .gsi = 5 }, b = { .fd = other, .gsi = 30 };
 	struct vm vm;
@@ -164,7 +168,8 @@ static void doorbell(void)
 	check(ioctl(vm.fd, MSHV_IOEVENTFD, &a) < 0 && errno == EEXIST, "the same again");
 	bad = a;
 	bad.flags = IOEVENTFD_PIO;
-	check(ioctl(vm.fd, MSHV_IOEVENTFD, &bad) < 0 && errno == EOPNOTSUPP, "no doorbells of ports");
+	check(ioctl(vm.fd, MSHV_IOEVENTFD, &bad) < 0 && errno == EOPNOTSUPP,
+	      "no doorbells of ports");
 	bad = a;
 	bad.bytes = 3;
 	check(ioctl(vm.fd, MSHV_IOEVENTFD, &bad) < 0 && errno == EINVAL, "nor of three bytes");
@@ -190,7 +195,8 @@ static void doorbell(void)
 	check(!ioctl(vm.fd, MSHV_IOEVENTFD, &a), "one is taken away: %m");
 	vm_program(&vm, doorbell, enter_long);
 	vm_run(&vm, 0, &m);
-	check(m.type == MESSAGE_UNMAPPED_GPA && m.memory.gpa == MMIO + 0x1000, "and is an intercept again");
+	check(m.type == MESSAGE_UNMAPPED_GPA && m.memory.gpa == MMIO + 0x1000,
+	      "and is an intercept again");
 	vm_end(&vm);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Partitions, VPs and memory come and go: in order, out of order, many, and with their process killed. */
+/* Partitions, VPs and memory come and go: in order, out of order, many, and with their process
+ * killed. */
 #include "vm.h"
 
 #include <dirent.h>
@@ -21,13 +22,15 @@ static int error_of(long ret)
 static void device(void)
 {
 	struct mshv_create_partition c = { .flags = 1u << 20 };
-	int fd = (int)MUST(open("/dev/mshv", O_RDWR)), other = (int)MUST(open("/dev/mshv", O_RDWR)), p;
+	int fd = (int)MUST(open("/dev/mshv", O_RDWR)), other = (int)MUST(open("/dev/mshv", O_RDWR)),
+	    p;
 
 	check(other >= 0, "the device can be open twice");
 	check_u64((u64)error_of(ioctl(fd, _IO(0xB8, 0x55))), ENOTTY, "an unknown ioctl");
 	check_u64((u64)error_of(ioctl(fd, MSHV_CREATE_PARTITION, &c)), EINVAL, "an unknown flag");
 	c = (struct mshv_create_partition){ .flags = PT_USUAL, .isolation = 1 };
-	check_u64((u64)error_of(ioctl(fd, MSHV_CREATE_PARTITION, &c)), EINVAL, "an isolated partition");
+	check_u64((u64)error_of(ioctl(fd, MSHV_CREATE_PARTITION, &c)), EINVAL,
+		  "an isolated partition");
 	c = (struct mshv_create_partition){ .flags = PT_USUAL | PT_FEATURES, .banks = 2 };
 	p = ioctl(fd, MSHV_CREATE_PARTITION, &c);
 	check(p >= 0, "a partition with lists of disabled features");
@@ -76,7 +79,8 @@ static void assignable(void)
 	u64 out[4] = { 0 };
 	u16 status;
 	int fd = (int)MUST(open("/dev/mshv", O_RDWR));
-	int error = hvcall(fd, CALL_GET_PROPERTY_EX, 0, &in, sizeof(in), out, sizeof(out), &status, NULL);
+	int error = hvcall(fd, CALL_GET_PROPERTY_EX, 0, &in, sizeof(in), out, sizeof(out), &status,
+			   NULL);
 
 	check(!error, "what can be assigned is told: status %#x", status);
 	check((u16)out[0] >= 1, "in one bank at least");
@@ -110,8 +114,8 @@ static void create(void)
 		      (unsigned long long)value);
 	}
 	error = property_get(vm.fd, PROPERTY_PRIVILEGES, &value, NULL);
-	check(!error && (value & 0x66) == 0x66,
-	      "its privileges hold what was granted: %#llx", (unsigned long long)value);
+	check(!error && (value & 0x66) == 0x66, "its privileges hold what was granted: %#llx",
+	      (unsigned long long)value);
 	check(!(value >> 32 & 1), "but not to create partitions");
 	vm_end(&vm);
 }
@@ -181,8 +185,10 @@ static void memory(void)
 	vm_start(&vm);
 	check_u64((u64)vm_map(&vm, RAM_BYTES - PAGE, more, PAGE * 2, MEM_WRITABLE), EEXIST,
 		  "memory over memory");
-	check_u64((u64)vm_map(&vm, 16 << 20, more + 1, PAGE, MEM_WRITABLE), EINVAL, "a crooked address");
-	check_u64((u64)vm_map(&vm, 16 << 20, more, PAGE + 1, MEM_WRITABLE), EINVAL, "a crooked size");
+	check_u64((u64)vm_map(&vm, 16 << 20, more + 1, PAGE, MEM_WRITABLE), EINVAL,
+		  "a crooked address");
+	check_u64((u64)vm_map(&vm, 16 << 20, more, PAGE + 1, MEM_WRITABLE), EINVAL,
+		  "a crooked size");
 	check_u64((u64)vm_map(&vm, 16 << 20, more, 0, MEM_WRITABLE), EINVAL, "no size");
 	check_u64((u64)vm_map(&vm, 16 << 20, more, PAGE, MEM_UNMAP), ENOENT, "unmapping nothing");
 	check_u64((u64)vm_map(&vm, 0, vm.ram, PAGE, MEM_UNMAP), EINVAL, "unmapping a part");
@@ -312,8 +318,8 @@ static void again_and_again(void)
 			before = free_kib();
 	}
 	after = free_kib();
-	check(after > before - 8192, "40 machines leave no memory behind: %ld KiB, then %ld KiB", before,
-	      after);
+	check(after > before - 8192, "40 machines leave no memory behind: %ld KiB, then %ld KiB",
+	      before, after);
 }
 
 const struct mshv_case life_cases[] = {

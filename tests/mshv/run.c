@@ -54,7 +54,8 @@ static void io(void)
 			header(&m, false, PROGRAM + 2);
 		check(m.io.port == rows[i].port && m.access == rows[i].access &&
 			      (m.io.info & IO_SIZE) == rows[i].size &&
-			      (m.length & 15) == rows[i].length && !(m.io.info & (IO_STRING | IO_REP)),
+			      (m.length & 15) == rows[i].length &&
+			      !(m.io.info & (IO_STRING | IO_REP)),
 		      "%u: port %#x, access %u, %u bytes, %u bytes long", i, m.io.port, m.access,
 		      m.io.info & IO_SIZE, m.length & 15);
 		check_u64(m.io.rax, rows[i].rax, "%u: rax", i);
@@ -77,7 +78,8 @@ static void restart(void)
 	vm_run(&vm, 0, &first);
 	for (int i = 0; i < 3; i++) {
 		vm_run(&vm, 0, &m);
-		check(memcmp(&m, &first, 16 + 72) == 0, "an output that nobody finished comes again");
+		check(memcmp(&m, &first, 16 + 72) == 0,
+		      "an output that nobody finished comes again");
 	}
 	reg_set(&vm, 0, R_RIP, ADDRESS(io, io_in));
 	reg_set(&vm, 0, R_RAX, 0x99);
@@ -106,7 +108,8 @@ static void string_done(struct vm *vm, const struct message *m, const struct str
 	struct assoc a[3] = {
 		{ .name = R_RIP, .value.low = m->rip + (m->length & 15) },
 		{ .name = r->access == ACCESS_WRITE ? R_RSI : R_RDI,
-		  .value.low = (r->access == ACCESS_WRITE ? r->si : r->di) + (u64)(r->step * (int)n) },
+		  .value.low =
+			  (r->access == ACCESS_WRITE ? r->si : r->di) + (u64)(r->step * (int)n) },
 		{ .name = R_RCX, .value.low = r->rep ? 0 : m->io.rcx },
 	};
 
@@ -138,11 +141,11 @@ static void string(void)
 
 		memcpy(before, vm.ram + 0x3000, sizeof(before));
 		vm_run(&vm, 0, &m);
-		if (!check(m.type == MESSAGE_IO_PORT && m.io.port == 0x1f0 && m.access == r->access &&
-				   (m.io.info & IO_SIZE) == r->size && m.io.info & IO_STRING &&
-				   !!(m.io.info & IO_REP) == r->rep,
-			   "string %u: message %#x, port %#x, access %u, info %#x", i, m.type, m.io.port,
-			   m.access, m.io.info))
+		if (!check(m.type == MESSAGE_IO_PORT && m.io.port == 0x1f0 &&
+				   m.access == r->access && (m.io.info & IO_SIZE) == r->size &&
+				   m.io.info & IO_STRING && !!(m.io.info & IO_REP) == r->rep,
+			   "string %u: message %#x, port %#x, access %u, info %#x", i, m.type,
+			   m.io.port, m.access, m.io.info))
 			break;
 		check_u64(m.io.rsi, r->si, "%u: rsi", i);
 		check_u64(m.io.rdi, r->di, "%u: rdi", i);
@@ -152,7 +155,8 @@ static void string(void)
 		check_u64(reg(&vm, 0, R_RSI), r->si, "%u: rsi has not moved", i);
 		check_u64(reg(&vm, 0, R_RDI), r->di, "%u: nor rdi", i);
 		if (r->access == ACCESS_WRITE)
-			check(memcmp(before, vm.ram + 0x3000, sizeof(before)) == 0, "%u: nor memory", i);
+			check(memcmp(before, vm.ram + 0x3000, sizeof(before)) == 0,
+			      "%u: nor memory", i);
 		string_done(&vm, &m, r);
 	}
 	vm_run(&vm, 0, &m);
@@ -192,7 +196,8 @@ static void mmio(void)
 	vm_vp(&vm, 0);
 	vm_program(&vm, mmio, enter_long);
 	for (u32 i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		u64 rip = PROGRAM + (u64)(rows[i].at - guest_mmio), length = (u64)(rows[i].next - rows[i].at);
+		u64 rip = PROGRAM + (u64)(rows[i].at - guest_mmio),
+		    length = (u64)(rows[i].next - rows[i].at);
 
 		vm_run(&vm, 0, &m);
 		if (!check_u64(m.type, MESSAGE_UNMAPPED_GPA, "access %u is to no memory", i))
@@ -316,7 +321,8 @@ static void cpuid(void)
 	check(memcmp(leaf + 1, "Microsoft Hv", 12) == 0, "the vendor");
 	check(leaf[0] >= 0x40000005, "the last leaf: %#x", leaf[0]);
 	check_u64(leaf[4], 0x31237648, "the interface");
-	check_u64(leaf[8] & 0xe60, 0xe60, "privileges: hypercalls, VP index, reference TSC, frequencies");
+	check_u64(leaf[8] & 0xe60, 0xe60,
+		  "privileges: hypercalls, VP index, reference TSC, frequencies");
 	check_u64(leaf[9] & 1, 0, "but not to create partitions");
 	check(leaf[14] >> 31, "a hypervisor is there");
 	check_u64(leaf[14] >> 24 & 1, 0, "a bit that was masked");

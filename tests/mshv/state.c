@@ -91,8 +91,8 @@ static void round_trip(struct vm *vm, u32 row)
 		a[i].value.part[1] = registers[row].high;
 	}
 	error = regs_set(vm, 0, a, n, &status, &done);
-	if (!check(!error && done == n, "%s: set (%d, status %#x, %u of %u)", registers[row].what, error,
-		   status, done, n))
+	if (!check(!error && done == n, "%s: set (%d, status %#x, %u of %u)", registers[row].what,
+		   error, status, done, n))
 		return;
 	error = regs_get(vm, 0, names, n, v, &status, &done);
 	if (!check(!error && done == n, "%s: read (%d, status %#x, %u of %u)", registers[row].what,
@@ -101,8 +101,8 @@ static void round_trip(struct vm *vm, u32 row)
 	for (u32 i = 0; i < n; i++) {
 		check_u64(v[i].part[0], a[i].value.part[0], "%s, %u", registers[row].what, i);
 		if (registers[row].high)
-			check_u64(v[i].part[1], a[i].value.part[1], "%s, %u, high", registers[row].what,
-				  i);
+			check_u64(v[i].part[1], a[i].value.part[1], "%s, %u, high",
+				  registers[row].what, i);
 	}
 }
 
@@ -181,7 +181,8 @@ static void register_errors(void)
 	}
 	check_u64(reg(&vm, 0, R_RAX), 0x1000, "one before is set");
 	check_u64(reg(&vm, 0, R_RBX), 0x5555, "one after is not");
-	check_u64((u64)regs_get(&vm, 5, rows[1].names, 1, v, &status, NULL), EINVAL, "a VP there is not");
+	check_u64((u64)regs_get(&vm, 5, rows[1].names, 1, v, &status, NULL), EINVAL,
+		  "a VP there is not");
 	check_u64(status, STATUS_INVALID_VP_INDEX, "and its status");
 	vm_end(&vm);
 }
@@ -416,7 +417,8 @@ static void freeze(void)
 		check(!property_set(vm.fd, PROPERTY_TIME_FREEZE, 0, NULL), "time goes on (%d)", i);
 	check(vm_run_to(&vm, 0, DONE_PORT, &m), "the program runs");
 	property_get(vm.fd, PROPERTY_REFERENCE_TIME, &t[2], NULL);
-	check(t[2] > 1ull << 40 && t[2] < (1ull << 40) + 600000000, "reference time went on from there");
+	check(t[2] > 1ull << 40 && t[2] < (1ull << 40) + 600000000,
+	      "reference time went on from there");
 	vm_end(&vm);
 }
 

@@ -81,7 +81,8 @@ int property_get(int fd, u32 code, u64 *value, u16 *status)
 	} in = { .code = code };
 
 	*value = 0;
-	return hvcall(fd, CALL_GET_PROPERTY, 0, &in, sizeof(in), value, sizeof(*value), status, NULL);
+	return hvcall(fd, CALL_GET_PROPERTY, 0, &in, sizeof(in), value, sizeof(*value), status,
+		      NULL);
 }
 
 int property_set(int fd, u32 code, u64 value, u16 *status)
@@ -167,10 +168,9 @@ void vm_create(struct vm *vm)
 
 int vm_map(struct vm *vm, u64 gpa, void *at, u64 bytes, u32 flags)
 {
-	struct mshv_memory m = { .size = bytes,
-				 .guest_pfn = gpa / PAGE,
-				 .address = (uintptr_t)at,
-				 .flags = (u8)flags };
+	struct mshv_memory m = {
+		.size = bytes, .guest_pfn = gpa / PAGE, .address = (uintptr_t)at, .flags = (u8)flags
+	};
 
 	return ioctl(vm->fd, MSHV_SET_MEMORY, &m) < 0 ? errno : 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A machine as a test sees it, and what a test says. A step that must work and does not ends the case. */
+/* A machine as a test sees it, and what a test says. A step that must work and does not ends the
+ * case. */
 #ifndef TESTS_MSHV_VM_H
 #define TESTS_MSHV_VM_H
 
