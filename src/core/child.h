@@ -163,6 +163,12 @@ void child_register_page_apply(struct vp *vp);
 int child_sregs_get(struct vp *vp, struct engine_sregs *out);
 void child_sregs_set(struct vp *vp, const struct engine_sregs *in);
 bool child_sregs_flush(struct vp *vp);
+/* Before its processor is touched for the first time: it is one with the CPUID asked for so far. */
+void child_vp_prepare(struct vp *vp);
+/* By its parent or by an intercept; held. */
+bool child_vp_suspended(struct vp *vp);
+/* HvRegisterPendingInterruption into @e; false: not an event that can be. */
+bool child_event_from(u64 pending, struct engine_events *e);
 /* Registers HvRegisterPendingInterruption and HvRegisterInterruptState. */
 void child_events_get(struct vp *vp, u64 *pending, u64 *state);
 

@@ -304,6 +304,22 @@ void child_events_get(struct vp *vp, u64 *pending, u64 *state)
 	*state = (u64)e.interrupt_shadow | (u64)e.nmi_masked << 1;
 }
 
+bool child_event_from(u64 pending, struct engine_events *e)
+{
+	u32 type = (u32)(pending >> 1) & 7;
+
+	e->injected = ENGINE_EVENT_NONE;
+	if (!(pending & 1))
+		return true;
+	for (u32 i = ENGINE_EVENT_INTERRUPT; i < ARRAY_SIZE(interruption_type); i++)
+		if (interruption_type[i] == type)
+			e->injected = (enum engine_event_kind)i;
+	e->vector = (u8)(pending >> 16);
+	e->has_error_code = pending >> 4 & 1;
+	e->error_code = (u32)(pending >> 32);
+	return e->injected != ENGINE_EVENT_NONE && (pending >> 16 & 0xFFFF) <= 0xFF;
+}
+
 const struct hypercall_desc child_page_hypercalls[] = {
 	{ .code = HVCALL_MAP_VP_STATE_PAGE,
 	  .name = "HvCallMapVpStatePage",

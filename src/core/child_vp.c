@@ -13,7 +13,6 @@
 
 #include "base/log.h"
 #include "base/trace.h"
-#include "core/child.h"
 #include "core/child_cpuid.h"
 #include "core/gpa_map.h"
 #include "core/intercept.h"
@@ -187,6 +186,27 @@ void child_vp_intercept(struct vp *vp)
 	cv->intercept_suspend = true;
 	pthread_mutex_unlock(&c->vp_lock);
 	tell_parent(vp);
+}
+
+/* What is registered later still counts: the list is final with the first run. */
+void child_vp_prepare(struct vp *vp)
+{
+	if (vp->child->has_run)
+		return;
+	if (child_cpuid_set(vp, false) < 0)
+		log_limited(LOG_ERROR, "VP %u of partition %llu: the host does not take its CPUID",
+			    vp->index, (unsigned long long)vp->partition->id);
+}
+
+bool child_vp_suspended(struct vp *vp)
+{
+	struct child *c = child_of(vp);
+	bool suspended;
+
+	pthread_mutex_lock(&c->vp_lock);
+	suspended = vp->child->explicit_suspend || vp->child->intercept_suspend;
+	pthread_mutex_unlock(&c->vp_lock);
+	return suspended;
 }
 
 /* Holds. */

@@ -38,6 +38,7 @@ struct hypercall_desc {
 	bool rep;	       /* a rep call without list data of its own */
 	bool var_header;       /* the header may be longer than in_size */
 	u64 privilege;	       /* HV_PRIV_* needed, all of them */
+	bool of_children;      /* CREATE_PARTITIONS will do: the handler asks for more on SELF */
 	/*
 	 * A simple call returns its status. A rep call works from hc->rep to
 	 * hc->rep_count and returns the status of the element it stopped at.
@@ -66,6 +67,13 @@ enum vp_fault hypercall_execute(struct vp *vp, const struct hypercall_regs *regs
 
 /* The exit: mode checks, registers, #UD where the ABI wants it. VP thread only. */
 void hypercall_exit(struct vp *vp);
+
+/* Partitions with @privileges may make the call. */
+static inline bool hypercall_permitted(const struct hypercall_desc *d, u64 privileges)
+{
+	return (privileges & d->privilege) == d->privilege ||
+	       (d->of_children && (privileges & HV_PRIV_CREATE_PARTITIONS));
+}
 
 const char *hypercall_name(u64 code);
 const struct hypercall_desc *hypercall_row(u32 row);

@@ -316,21 +316,37 @@ static enum vp_fault tsc_page_read(struct vp *vp, u32 i, u64 *value)
 	return VP_OK;
 }
 
+/* 0 means invalid and all ones did once: neither is ever used. */
+static void tsc_page_fill_locked(struct partition *p, u8 *at)
+{
+	struct hv_reference_tsc_page *page = (void *)at;
+
+	if (++p->tsc_sequence + 1 <= 1)
+		p->tsc_sequence = 1;
+	*page = (struct hv_reference_tsc_page){ .sequence = p->tsc_sequence,
+						.scale = p->clock->scale,
+						.offset = (s64)__atomic_load_n(&p->clock->offset,
+									       __ATOMIC_ACQUIRE) };
+}
+
+void partition_tsc_page_refresh(struct partition *p)
+{
+	pthread_mutex_lock(&p->lock);
+	pthread_mutex_lock(&p->overlay_lock);
+	if (p->tsc_page.enabled)
+		tsc_page_fill_locked(p, p->tsc_page.page);
+	pthread_mutex_unlock(&p->overlay_lock);
+	pthread_mutex_unlock(&p->lock);
+}
+
 static enum vp_fault tsc_page_write(struct vp *vp, u32 i, u64 value)
 {
 	struct partition *p = vp->partition;
 	int ret;
 
 	pthread_mutex_lock(&p->lock);
-	if (!p->tsc_page.enabled) {
-		struct hv_reference_tsc_page *page = (void *)p->tsc_page.own;
-
-		/* 0 means invalid and all ones did once: neither is ever used. */
-		if (++p->tsc_sequence + 1 <= 1)
-			p->tsc_sequence = 1;
-		*page = (struct hv_reference_tsc_page){ .sequence = p->tsc_sequence,
-							.scale = p->clock->scale };
-	}
+	if (!p->tsc_page.enabled)
+		tsc_page_fill_locked(p, p->tsc_page.own);
 	ret = page_set(p, &p->tsc_page, value);
 	if (!ret)
 		p->tsc_msr = value & (HV_MSR_PAGE_GPN_MASK | HV_MSR_PAGE_ENABLE);

@@ -177,6 +177,9 @@ static inline u64 hv_pages_bytes(u32 max_vps)
 /* Registers and pages of the whole partition back to their values at creation (guest reset). */
 void partition_reset(struct partition *p);
 
+/* The partition's clock was set: so says its reference TSC page. Its VPs do not run. */
+void partition_tsc_page_refresh(struct partition *p);
+
 /* True, and counted, if the quirk is on. */
 static inline bool partition_quirk(struct partition *p, enum quirk_id id)
 {

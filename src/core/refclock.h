@@ -26,6 +26,13 @@ int refclock_init(struct refclock *rc, struct engine_vm *vm);
 void refclock_init_like(struct refclock *rc, struct engine_vm *vm, const struct refclock *other);
 /* The guest's TSC: the engine's, unless time is frozen. */
 u64 refclock_tsc(const struct refclock *rc);
+bool refclock_frozen(const struct refclock *rc);
+/* Stops, and goes on from there; no vCPU of its VM runs. One thread at a time. -errno of thaw. */
+void refclock_freeze(struct refclock *rc);
+int refclock_thaw(struct refclock *rc);
+/* Reference time is this now; the TSC is another, and reference time goes on. The same. */
+void refclock_set_100ns(struct refclock *rc, u64 now);
+int refclock_set_tsc(struct refclock *rc, u64 tsc);
 u64 refclock_now_100ns(const struct refclock *rc);
 /* For timer_service_create(): the same clock in nanoseconds. @ctx: struct refclock. */
 u64 refclock_now_ns(void *ctx);

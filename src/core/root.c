@@ -157,19 +157,6 @@ static enum hv_status call_enter_sleep_state(struct hypercall *hc)
 	return HV_STATUS_SUCCESS;
 }
 
-static enum hv_status call_get_partition_property_ex(struct hypercall *hc)
-{
-	const struct hv_input_get_partition_property_ex *in =
-		HYPERCALL_IN(hc, struct hv_input_get_partition_property_ex);
-
-	if (!hypercall_is_self(hc, in->partition_id))
-		return HV_STATUS_INVALID_PARTITION_ID;
-	if (in->property != HV_PARTITION_PROPERTY_VMM_CAPABILITIES)
-		return HV_STATUS_UNKNOWN_PROPERTY;
-	HYPERCALL_OUT(hc, struct hv_vmm_capabilities)->bank_count = 1;
-	return HV_STATUS_SUCCESS;
-}
-
 #define ROW_CPU .privilege = HV_PRIV_CPU_MANAGEMENT
 
 const struct hypercall_desc root_hypercalls[] = {
@@ -211,11 +198,5 @@ const struct hypercall_desc root_hypercalls[] = {
 	  ROW_CPU,
 	  .in_size = sizeof(struct hv_input_enter_sleep_state),
 	  .handler = call_enter_sleep_state },
-	{ .code = HVCALL_GET_PARTITION_PROPERTY_EX,
-	  .name = "HvCallGetPartitionPropertyEx",
-	  .privilege = HV_PRIV_CREATE_PARTITIONS,
-	  .in_size = sizeof(struct hv_input_get_partition_property_ex),
-	  .out_size = sizeof(struct hv_vmm_capabilities),
-	  .handler = call_get_partition_property_ex },
 	{ 0 },
 };

@@ -114,7 +114,7 @@ static void fire(struct timer *t)
 		advance_locked(st, now);
 	}
 	/* Early by rounding, or periodic: again. */
-	if (st->config & HV_STIMER_ENABLE)
+	if ((st->config & HV_STIMER_ENABLE) && !refclock_frozen(st->vp->partition->clock))
 		arm_locked(st, expired ? now + CATCH_UP_100NS : 0);
 	pthread_mutex_unlock(&st->lock);
 	if (!expired)
@@ -122,6 +122,13 @@ static void fire(struct timer *t)
 	core_emit(TRACE_STIMER, st->vp->index, st->index, due, now,
 		  TRACE_WORD(st->vp->partition->hv->name));
 	send(st, config, due);
+}
+
+void stimer_rearm(struct stimer *st)
+{
+	pthread_mutex_lock(&st->lock);
+	arm_locked(st, 0);
+	pthread_mutex_unlock(&st->lock);
 }
 
 bool stimer_write_config(struct stimer *st, u64 value)

@@ -20,6 +20,8 @@ struct stimer {
 void stimer_init(struct stimer *st, struct vp *vp, u32 index);
 void stimer_fini(struct stimer *st);
 void stimer_reset(struct stimer *st);
+/* Its clock goes on after having been stopped. */
+void stimer_rearm(struct stimer *st);
 /* Register writes; false: the value is refused with #GP. */
 bool stimer_write_config(struct stimer *st, u64 value);
 bool stimer_write_count(struct stimer *st, u64 value);

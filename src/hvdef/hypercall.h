@@ -233,20 +233,6 @@ struct hv_input_enter_sleep_state {
 	u32 rsvd;
 };
 
-#define HV_PARTITION_PROPERTY_VMM_CAPABILITIES 0x00090007u
-
-struct hv_input_get_partition_property_ex {
-	u64 partition_id;
-	u32 property;
-	u32 rsvd;
-};
-
-struct hv_vmm_capabilities {
-	u16 bank_count;
-	u16 rsvd[3];
-	u64 capabilities;
-};
-
 /* Device interrupts. */
 #define HV_DEVICE_TYPE(id)    ((u32)((id) >> 62))
 #define HV_DEVICE_TYPE_PCI    1u

@@ -277,6 +277,8 @@ static int run_ioctl(struct kvm_vcpu *v)
 {
 	int ret = ioctl(v->fd, KVM_RUN, NULL);
 
+	/* Taken; or the vCPU waits for SIPI, and KVM has put its own in their place. */
+	v->run->kvm_dirty_regs = 0;
 	v->sregs_shared = v->run->kvm_valid_regs & KVM_SYNC_X86_SREGS;
 	v->events_shared = v->run->kvm_valid_regs & KVM_SYNC_X86_EVENTS;
 	return ret;
@@ -406,8 +408,7 @@ int kvm_vcpu_run(struct engine_vcpu *vcpu)
 		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 		vcpu->exit.kind = ENGINE_EXIT_INTR;
 		return 0;
-	case EAGAIN: /* a vCPU that waits for INIT or SIPI: what was written to it is gone */
-		v->run->kvm_dirty_regs = 0;
+	case EAGAIN: /* a vCPU that waits for INIT or SIPI */
 		vcpu->exit.kind = ENGINE_EXIT_INTR;
 		return 0;
 	case EFAULT: /* memory behind a slot is not accessible; nothing was executed */
