@@ -164,7 +164,7 @@ int child_cpuid_base(const struct vp *vp, struct engine_cpuid *list, u32 *count)
 	return 0;
 }
 
-int child_cpuid_set(struct vp *vp)
+int child_cpuid_set(struct vp *vp, bool final)
 {
 	struct engine_cpuid *list = calloc(CHILD_CPUID_MAX, sizeof(*list));
 	u32 count;
@@ -174,7 +174,7 @@ int child_cpuid_set(struct vp *vp)
 		ret = child_cpuid_apply(vp, list, &count, CHILD_CPUID_MAX);
 	if (!ret)
 		ret = vp->vcpu->ops->vcpu_set_cpuid(vp->vcpu, list, count);
-	if (ret >= 0)
+	if (ret >= 0 && final)
 		__atomic_store_n(&vp->child->cpuid_final, true, __ATOMIC_RELEASE);
 	free(list);
 	return ret < 0 ? ret : 0;

@@ -16,8 +16,11 @@
 int child_cpuid_base(const struct vp *vp, struct engine_cpuid *list, u32 *count);
 /* Adds what HvCallRegisterInterceptResult has said of @vp. -E2BIG. */
 int child_cpuid_apply(struct vp *vp, struct engine_cpuid *list, u32 *count, u32 capacity);
-/* Both, into the engine. Before the VP runs; registering is refused afterwards. -errno. */
-int child_cpuid_set(struct vp *vp);
+/*
+ * Both, into the engine, which judges registers by it. Before the VP runs; once it is
+ * @final registering is refused. VP thread, or who holds the VP. -errno.
+ */
+int child_cpuid_set(struct vp *vp, bool final);
 void child_cpuid_destroy(struct partition *p);
 
 /* What GET_VP_STATE can give of @p's processors; properties 0x60007 and 0x60008. */

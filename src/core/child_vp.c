@@ -91,7 +91,7 @@ static bool ready(struct vp *vp)
 		intercept_triple_fault(vp); /* the parent resumed what cannot go on */
 		return false;
 	}
-	if (!cv->cpuid_final && (ret = child_cpuid_set(vp)) < 0) {
+	if (!cv->cpuid_final && (ret = child_cpuid_set(vp, true)) < 0) {
 		child_vp_fail(vp, "its CPUID was refused", (u64)-ret);
 		return false;
 	}
@@ -122,6 +122,7 @@ static void *child_vp_thread(void *arg)
 	snprintf(track, sizeof(track), "%s/%llu/vp%u", vp->partition->hv->name,
 		 (unsigned long long)vp->partition->id, vp->index);
 	trace_name_thread(track);
+	vp_runtime_publish(vp);
 	while (enter(vp)) {
 		if (!ready(vp))
 			continue;
@@ -190,12 +191,11 @@ void child_vp_intercept(struct vp *vp)
 /* What is registered later still counts: the list is final with the first run. */
 void child_vp_prepare(struct vp *vp)
 {
-	if (vp->child->has_run)
+	if (vp->child->cpuid_final)
 		return;
-	if (child_cpuid_set(vp) < 0)
+	if (child_cpuid_set(vp, false) < 0)
 		log_limited(LOG_ERROR, "VP %u of partition %llu: the host does not take its CPUID",
 			    vp->index, (unsigned long long)vp->partition->id);
-	__atomic_store_n(&vp->child->cpuid_final, false, __ATOMIC_RELEASE);
 }
 
 bool child_vp_suspended(struct vp *vp)
@@ -326,8 +326,10 @@ static int make(struct partition *p, u32 index, struct vp **out)
 
 	if (!ret)
 		ret = vp_create_child(p, index, vcpu, cv, out);
-	if (!ret)
+	if (!ret) {
+		child_cpuid_set(*out, false); /* what is missing shows when it runs */
 		return 0;
+	}
 	if (vcpu)
 		vcpu->ops->vcpu_destroy(vcpu);
 	if (cv)

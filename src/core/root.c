@@ -17,6 +17,8 @@ void root_init(struct root_state *r)
 
 void root_fini(struct root_state *r)
 {
+	if (r->stats_timed)
+		timer_fini(&r->stats_timer);
 	free(r->stats);
 	pthread_mutex_destroy(&r->lock);
 }

@@ -179,6 +179,38 @@ u64 stimer_read_count(struct stimer *st)
 	return read_locked(st, &st->count);
 }
 
+void stimer_state_get(struct stimer *st, struct hv_stimer_state *out)
+{
+	const struct hv_timer_message_payload *body = (void *)st->message.m.payload;
+
+	pthread_mutex_lock(&st->lock);
+	*out = (struct hv_stimer_state){ .config = st->config, .count = st->count };
+	if (__atomic_load_n(&st->message.queued, __ATOMIC_ACQUIRE)) {
+		out->flags = HV_STIMER_STATE_MESSAGE_PENDING;
+		out->undelivered_expiration = body->expiration_time;
+	}
+	pthread_mutex_unlock(&st->lock);
+}
+
+bool stimer_state_ok(const struct hv_stimer_state *in)
+{
+	return !(in->config & HV_STIMER_DIRECT) ||
+	       HV_STIMER_VECTOR(in->config) >= HV_SINT_MIN_VECTOR;
+}
+
+void stimer_state_set(struct stimer *st, const struct hv_stimer_state *in)
+{
+	pthread_mutex_lock(&st->lock);
+	st->config = in->config & HV_STIMER_VALID_MASK;
+	st->count = in->count;
+	if ((!(st->config & HV_STIMER_DIRECT) && HV_STIMER_SINT(st->config) == 0) || st->count == 0)
+		st->config &= ~HV_STIMER_ENABLE;
+	start_locked(st);
+	pthread_mutex_unlock(&st->lock);
+	if (in->flags & HV_STIMER_STATE_MESSAGE_PENDING)
+		send(st, in->config & ~HV_STIMER_DIRECT, in->undelivered_expiration);
+}
+
 void stimer_init(struct stimer *st, struct vp *vp, u32 index)
 {
 	*st = (struct stimer){ .vp = vp, .index = index };

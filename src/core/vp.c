@@ -114,6 +114,22 @@ u64 vp_runtime_100ns(void)
 	return (u64)ts.tv_sec * 10000000u + (u64)ts.tv_nsec / 100;
 }
 
+void vp_runtime_publish(struct vp *vp)
+{
+	if (pthread_getcpuclockid(pthread_self(), &vp->runtime_clock) == 0)
+		__atomic_store_n(&vp->runtime_known, true, __ATOMIC_RELEASE);
+}
+
+u64 vp_runtime_of(const struct vp *vp)
+{
+	struct timespec ts;
+
+	if (!__atomic_load_n(&vp->runtime_known, __ATOMIC_ACQUIRE) ||
+	    clock_gettime(vp->runtime_clock, &ts) < 0)
+		return 0;
+	return (u64)ts.tv_sec * 10000000u + (u64)ts.tv_nsec / 100;
+}
+
 static enum vp_fault vp_index_read(struct vp *vp, u32 i, u64 *value)
 {
 	*value = vp->index;
@@ -123,14 +139,7 @@ static enum vp_fault vp_index_read(struct vp *vp, u32 i, u64 *value)
 /* A parent may ask for its child's. */
 static enum vp_fault runtime_read(struct vp *vp, u32 i, u64 *value)
 {
-	struct timespec ts;
-	clockid_t clock;
-
-	if (!vp->thread_started || pthread_getcpuclockid(vp->thread, &clock) ||
-	    clock_gettime(clock, &ts))
-		*value = vp_runtime_100ns();
-	else
-		*value = (u64)ts.tv_sec * 10000000u + (u64)ts.tv_nsec / 100;
+	*value = vp->child ? vp_runtime_of(vp) : vp_runtime_100ns();
 	return VP_OK;
 }
 

@@ -8,6 +8,7 @@
 #define NESTOR_CORE_VP_H
 
 #include <pthread.h>
+#include <time.h>
 
 #include "core/partition.h"
 #include "core/stimer.h"
@@ -45,6 +46,10 @@ struct vp {
 	struct synic synic;
 	struct stimer stimer[HV_SYNIC_STIMER_COUNT];
 
+	/* Processor time of its thread; atomic: the clock is known. */
+	clockid_t runtime_clock;
+	bool runtime_known;
+
 	pthread_t thread;
 	bool thread_started;
 	bool kick; /* atomic: leave the run loop when the partition is stopped */
@@ -74,6 +79,10 @@ void vp_interrupt(struct vp *vp, u8 vector);
 
 /* Guest state of one VP: 100 ns units of its thread's processor time. Own thread only. */
 u64 vp_runtime_100ns(void);
+/* A VP's thread, as it begins: others may ask how long it ran. */
+void vp_runtime_publish(struct vp *vp);
+/* Any thread; 0 if the VP's has not begun, or has ended. */
+u64 vp_runtime_of(const struct vp *vp);
 
 /* The VP with this index, or NULL. */
 static inline struct vp *partition_vp(const struct partition *p, u32 index)

@@ -178,6 +178,7 @@ static void *vp_thread(void *arg)
 	snprintf(track, sizeof(track), "%s/%llu/vp%u", p->hv->name, (unsigned long long)p->id,
 		 vp->index);
 	trace_name_thread(track);
+	vp_runtime_publish(vp);
 	while (partition_stop_reason(p) == STOP_NONE) {
 		ret = engine_vcpu_run(vp->vcpu);
 		if (ret < 0) {

@@ -298,4 +298,39 @@ struct hv_input_map_stats_page {
 };
 static_assert(sizeof(struct hv_input_map_stats_page) == 24, "as Linux declares it");
 
+struct hv_input_map_stats_page2 {
+	struct hv_input_map_stats_page what;
+	u64 map_location; /* page number */
+};
+static_assert(sizeof(struct hv_input_map_stats_page2) == 32, "as Linux declares it");
+
+enum hv_stats_area { HV_STATS_AREA_SELF, HV_STATS_AREA_PARENT };
+
+/* Counters by their place in a page, 8 bytes each; those that are filled. */
+enum hv_hypervisor_counter {
+	HvLogicalProcessors = 1,
+	HvPartitions = 2,
+	HvVirtualProcessors = 4,
+};
+enum hv_lp_counter {
+	LpGlobalTime = 1,
+	LpTotalRunTime = 2,
+};
+enum hv_partition_counter {
+	PtVirtualProcessors = 1,
+	PtDepositedPages = 5,
+	PtPartitionId = 26,
+};
+enum hv_vp_counter {
+	VpTotalRunTime = 1,
+	VpHypercallsCount = 7,
+	VpIoInstructionsCount = 13,
+	VpMsrAccessesCount = 21,
+	VpOtherInterceptsCount = 23,
+	VpEmulatedInstructionsCount = 29,
+	VpIoInterceptMessages = 40,
+	VpMemoryInterceptMessages = 41,
+	VpApicEoiAccesses = 42,
+};
+
 #endif
