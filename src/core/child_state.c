@@ -102,8 +102,7 @@ static enum hv_status xsave_get_into(struct vp *vp, struct xsave_buffers *b, u64
 
 	child_xsave_layout(vp->partition, &b->layout);
 	bytes = xsave_compact_bytes(&b->layout, states);
-	if (bytes > sizeof(b->compacted) ||
-	    vp->vcpu->ops->vcpu_get_xsave(vp->vcpu, b->area) < 0)
+	if (bytes > sizeof(b->compacted) || vp->vcpu->ops->vcpu_get_xsave(vp->vcpu, b->area) < 0)
 		return HV_STATUS_OPERATION_FAILED;
 	xsave_compact(&b->layout, states, b->area, b->compacted);
 	return give(t, b->compacted, bytes);
@@ -229,8 +228,7 @@ static enum hv_status move(struct hypercall *hc, struct partition *p, bool set)
 		return HV_STATUS_INVALID_PARTITION_STATE;
 	if (!vp)
 		return HV_STATUS_INVALID_VP_INDEX;
-	if (!type || (in->input_vtl & HV_INPUT_VTL_TARGET_MASK) ||
-	    (type->pages && !hc->var_bytes))
+	if (!type || (in->input_vtl & HV_INPUT_VTL_TARGET_MASK) || (type->pages && !hc->var_bytes))
 		return HV_STATUS_INVALID_PARAMETER;
 	if (type->pages) {
 		t.gpn = HYPERCALL_VAR(hc, sizeof(*in));

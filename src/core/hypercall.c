@@ -24,7 +24,7 @@ static const struct hypercall_desc *const row_arrays[] = {
 	deposit_hypercalls,   root_hypercalls,	     device_irq_hypercalls,  stats_hypercalls,
 	child_hypercalls,     child_vp_hypercalls,   child_page_hypercalls,  gpa_hypercalls,
 	child_irq_hypercalls, child_port_hypercalls, child_cpuid_hypercalls, property_hypercalls,
-	walk_hypercalls, child_state_hypercalls
+	walk_hypercalls,      child_state_hypercalls
 };
 
 #define CODE_SPAN 0x200u /* covers every known call but the extended ones */

@@ -31,7 +31,8 @@ static const struct feature {
 	{ HV_SYNTHETIC_FREQUENCY_REGS, HV_PRIV_ACCESS_FREQUENCY, HV_FEATURE_FREQUENCY_MSRS },
 	{ HV_SYNTHETIC_FAST_OUTPUT, 0, HV_FEATURE_XMM_OUTPUT },
 	{ HV_SYNTHETIC_DIRECT_TIMERS, 0, HV_FEATURE_STIMER_DIRECT },
-	/* Calls without a privilege. No hint to use them: the local APIC in the kernel is quicker. */
+	/* Calls without a privilege. No hint to use them: the local APIC in the kernel is quicker.
+	 */
 	{ HV_SYNTHETIC_CLUSTER_IPI, 0, 0 },
 	{ HV_SYNTHETIC_LONG_SPIN_WAIT, 0, 0 },
 	{ HV_SYNTHETIC_SIGNAL_EVENTS, HV_PRIV_SIGNAL_EVENTS, 0 },

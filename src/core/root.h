@@ -24,7 +24,7 @@ struct device_interrupt {
 struct stats_page {
 	struct hv_input_map_stats_page what;
 	u64 gpn;
-	bool deposited;	       /* of the pool; else the caller brought it */
+	bool deposited;	      /* of the pool; else the caller brought it */
 	struct partition *of; /* of a partition's or a VP's page */
 };
 

@@ -82,8 +82,7 @@ static void fill_vp(u64 *page, const struct vp *vp)
 	if (!vp->child)
 		return;
 	set(page, VpIoInterceptMessages, exits[ENGINE_EXIT_IO]);
-	set(page, VpMemoryInterceptMessages,
-	    exits[ENGINE_EXIT_MMIO] + exits[ENGINE_EXIT_MEMORY]);
+	set(page, VpMemoryInterceptMessages, exits[ENGINE_EXIT_MMIO] + exits[ENGINE_EXIT_MEMORY]);
 }
 
 static void fill_locked(struct partition *p, const struct stats_page *s)
@@ -195,7 +194,8 @@ void stats_forget(struct partition *p)
 	pthread_mutex_unlock(&r->lock);
 }
 
-/* The partition that a page is about, referenced if it is a child; NULL: none, or not one's to ask. */
+/* The partition that a page is about, referenced if it is a child; NULL: none, or not one's to ask.
+ */
 static struct partition *subject(struct hypercall *hc, const struct hv_input_map_stats_page *in)
 {
 	if (in->type != HV_STATS_PARTITION && in->type != HV_STATS_VP)
