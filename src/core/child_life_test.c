@@ -455,6 +455,7 @@ static void test_a_triple_fault_lasts_until_registers_are_set(void **state)
 	struct fake_vcpu *v = fake_vcpu(vp_of(child_id, 1)->vcpu);
 	u32 vp, type;
 
+	map_page(child_id, 1, HV_STATE_PAGE_REGISTERS);
 	push(1, &shutdown);
 	resume_from(0, child_id, 1);
 	assert_true(wait_message(0, &sender, &vp));

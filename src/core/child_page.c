@@ -200,7 +200,6 @@ void child_register_page_fill(struct vp *vp)
 	child_events_get(vp, &page->pending_interruption, &page->interrupt_state);
 	page->emulation_hints = vp->child->emulation_hints;
 	page->dirty = 0;
-	vp->child->shut_down = false;
 	page->valid = 1;
 }
 
@@ -251,6 +250,7 @@ void child_register_page_apply(struct vp *vp)
 		return;
 	copy = *page; /* its parent may be writing to it */
 	page->dirty = 0;
+	vp->child->shut_down = false;
 	if (copy.dirty & (HV_REGISTER_PAGE_GPR | HV_REGISTER_PAGE_RIP | HV_REGISTER_PAGE_RFLAGS))
 		apply_regs(vp, &copy);
 	if (copy.dirty & HV_REGISTER_PAGE_XMM)
