@@ -170,21 +170,26 @@ program wait
 	jmp	1b
 program_end wait
 
-	/* Handlers, 16 bytes each: vector into the double word at 0x4000, end of interrupt. */
+	/* Handlers, 16 bytes each: vector into the double word at 0x4000, below those before it;
+	 * end of interrupt. */
 	.global guest_handlers
 	.balign 16
 guest_handlers:
 	vector = 0x30
 	.rept	0x60
-	movl	$vector, 0x4000
+	pushq	$vector
 	jmp	.Leoi
 	.balign 16
 	vector = vector + 1
 	.endr
 .Leoi:	push	%rax
+	mov	8(%rsp), %eax
+	shll	$8, 0x4000
+	or	%al, 0x4000
 	mov	$0xfee00000, %eax
 	movl	$0, 0xb0(%rax)
 	pop	%rax
+	add	$8, %rsp
 	iretq
 program_end handlers
 
