@@ -273,9 +273,6 @@ static enum hv_status finalize(struct partition *p)
 		stats_forget(p);
 		partition_reset(p);
 		gpa_map_clear(p->child->map);
-		pthread_mutex_lock(&p->root.lock);
-		p->root.stats_count = 0;
-		pthread_mutex_unlock(&p->root.lock);
 		deposit_close(&p->deposit);
 		status = HV_STATUS_SUCCESS;
 	}

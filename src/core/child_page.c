@@ -200,6 +200,7 @@ void child_register_page_fill(struct vp *vp)
 	child_events_get(vp, &page->pending_interruption, &page->interrupt_state);
 	page->emulation_hints = vp->child->emulation_hints;
 	page->dirty = 0;
+	vp->child->shut_down = false;
 	page->valid = 1;
 }
 

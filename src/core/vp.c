@@ -139,14 +139,7 @@ static enum vp_fault vp_index_read(struct vp *vp, u32 i, u64 *value)
 /* A parent may ask for its child's. */
 static enum vp_fault runtime_read(struct vp *vp, u32 i, u64 *value)
 {
-	struct timespec ts;
-	clockid_t clock;
-
-	if (!vp->thread_started || pthread_getcpuclockid(vp->thread, &clock) ||
-	    clock_gettime(clock, &ts))
-		*value = vp_runtime_100ns();
-	else
-		*value = (u64)ts.tv_sec * 10000000u + (u64)ts.tv_nsec / 100;
+	*value = vp->child ? vp_runtime_of(vp) : vp_runtime_100ns();
 	return VP_OK;
 }
 

@@ -241,7 +241,8 @@ static void killed(void)
 			ioctl(vm.vp[0], MSHV_RUN_VP, &m);
 			_exit(1);
 		}
-		MUST(read(ready[0], &c, 1));
+		close(ready[1]);
+		MUST(read(ready[0], &c, 1) == 1 ? 0 : -1);
 		usleep(200000);
 		after = partitions();
 		check(before < 0 || after == before + 1, "a machine runs in another process");
@@ -249,7 +250,6 @@ static void killed(void)
 		waitpid(child, &status, 0);
 		check(WIFSIGNALED(status), "and is killed");
 		close(ready[0]);
-		close(ready[1]);
 	}
 	after = partitions();
 	if (before >= 0)
