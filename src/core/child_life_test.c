@@ -198,6 +198,17 @@ static struct vp *vp_of(u64 id, u32 index)
 	return partition_vp(child(id), index);
 }
 
+static bool in_guest(struct vp *vp)
+{
+	struct child *c = vp->partition->child;
+	bool in;
+
+	pthread_mutex_lock(&c->vp_lock);
+	in = vp->child->in_guest;
+	pthread_mutex_unlock(&c->vp_lock);
+	return in;
+}
+
 /* What the parent sees of an intercept on @caller, taken out of the slot as it does. */
 static bool take_message(u32 caller, u64 *sender, u32 *vp)
 {
@@ -493,7 +504,7 @@ static void test_explicit_suspend_is_synchronous(void **state)
 		if (i % 2)
 			fake_drain(vp->vcpu); /* it is in the guest, or on its way there */
 		assert_int_equal(set_reg(child_id, 0, HvRegisterExplicitSuspend, 1, 0), 0);
-		assert_false(vp->child->in_guest);
+		assert_false(in_guest(vp));
 		assert_int_equal(reg(child_id, 0, HvRegisterInterceptSuspend), 0);
 	}
 }
@@ -506,14 +517,14 @@ static void test_holds_nest_and_end(void **state)
 	resume_from(0, child_id, 0);
 	fake_drain(vp->vcpu);
 	child_hold(p);
-	assert_false(vp->child->in_guest);
+	assert_false(in_guest(vp));
 	child_vp_hold(vp);
 	child_hold(p);
 	child_release(p);
 	child_release(p);
-	assert_false(vp->child->in_guest);
+	assert_false(in_guest(vp));
 	child_vp_release(vp);
-	while (!__atomic_load_n(&vp->child->in_guest, __ATOMIC_ACQUIRE))
+	while (!in_guest(vp))
 		;
 }
 
@@ -578,13 +589,13 @@ static void test_every_name_that_a_vmm_uses_is_there(void **state)
 {
 	static const struct {
 		u32 name, count;
-	} names[] = { { 0x0, 3 },	{ 0x4, 1 },	  { 0x10002, 4 },   { 0x10006, 1 },
-		      { 0x20000, 18 },	{ 0x30000, 26 },  { 0x40000, 6 },   { 0x41000, 1 },
-		      { 0x41002, 2 },	{ 0x41008, 1 },	  { 0x50000, 6 },   { 0x60000, 8 },
-		      { 0x70000, 2 },	{ 0x80000, 15 },  { 0x80010, 16 },  { 0x80040, 16 },
-		      { 0x80070, 14 },	{ 0x80084, 1 },	  { 0x8008B, 9 },   { 0x80096, 1 },
-		      { 0x800A0, 1 },	{ 0x84802, 2 },	  { 0x90000, 5 },   { 0x90013, 2 },
-		      { 0x90017, 1 },	{ 0xA0000, 22 },  { 0xB0000, 8 } };
+	} names[] = { { 0x0, 3 },      { 0x4, 1 },	{ 0x10002, 4 },	 { 0x10006, 1 },
+		      { 0x20000, 18 }, { 0x30000, 26 }, { 0x40000, 6 },	 { 0x41000, 1 },
+		      { 0x41002, 2 },  { 0x41008, 1 },	{ 0x50000, 6 },	 { 0x60000, 8 },
+		      { 0x70000, 2 },  { 0x80000, 15 }, { 0x80010, 16 }, { 0x80040, 16 },
+		      { 0x80070, 14 }, { 0x80084, 1 },	{ 0x8008B, 9 },	 { 0x80096, 1 },
+		      { 0x800A0, 1 },  { 0x84802, 2 },	{ 0x90000, 5 },	 { 0x90013, 2 },
+		      { 0x90017, 1 },  { 0xA0000, 22 }, { 0xB0000, 8 } };
 
 	for (u32 i = 0; i < ARRAY_SIZE(names); i++)
 		for (u32 n = 0; n < names[i].count; n++) {
@@ -619,8 +630,7 @@ static void test_registers_keep_what_a_parent_writes(void **state)
 		{ .name = 0x80001, .value = { 0x500, 0 } },
 		{ .name = 0x80012, .value = { 0x6, 0 } },
 		{ .name = 0x80041, .value = { 0x800, 0 } },
-		{ .name = 0x10002,
-		  .value = { 1 | 3 << 1 | 1 << 4 | 13 << 16 | 0x55ull << 32, 0 } },
+		{ .name = 0x10002, .value = { 1 | 3 << 1 | 1 << 4 | 13 << 16 | 0x55ull << 32, 0 } },
 		{ .name = 0x10003, .value = { 3, 0 } },
 		{ .name = 0x4, .value = { 2, 0 } },
 		{ .name = 0x2, .value = { 9, 0 } },
@@ -893,7 +903,7 @@ static void test_frozen_time_stands_still_and_goes_on_from_there(void **state)
 	resume_from(0, child_id, 0);
 	fake_drain(vp->vcpu);
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 1), 0);
-	assert_false(vp->child->in_guest);
+	assert_false(in_guest(vp));
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 1), 0);
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 2),
 			 HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE);
@@ -903,11 +913,11 @@ static void test_frozen_time_stands_still_and_goes_on_from_there(void **state)
 	assert_int_equal(get_property(child_id, HV_PROPERTY_REFERENCE_TIME), 0);
 	assert_int_equal(out64(0), then);
 	assert_int_equal(reg(child_id, 0, HvX64RegisterTsc), 5 * FAKE_TSC_HZ);
-	assert_false(vp->child->in_guest);
+	assert_false(in_guest(vp));
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 0), 0);
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 0), 0);
 	assert_int_equal(vm->ops->tsc_now(vm), 5 * FAKE_TSC_HZ);
-	while (!__atomic_load_n(&vp->child->in_guest, __ATOMIC_ACQUIRE))
+	while (!in_guest(vp))
 		;
 	fake_tsc_advance(vm, FAKE_TSC_HZ);
 	assert_int_equal(get_property(child_id, HV_PROPERTY_REFERENCE_TIME), 0);
@@ -975,7 +985,7 @@ static void *holder(void *arg)
 			set_regs(r->caller, r->id, 0, list, 2);
 		}
 		child_put(p);
-		r->done++;
+		__atomic_fetch_add(&r->done, 1, __ATOMIC_RELEASE);
 	}
 	return NULL;
 }
