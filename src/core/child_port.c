@@ -91,13 +91,15 @@ static void on_doorbell(struct loop_fd *lf, u32 events)
 {
 	struct port *port = container_of(lf, struct port, lf);
 	struct child_ports *ports = port->owner;
+	bool waited;
 	u64 times;
 
 	if (read(port->fd, &times, sizeof(times)) != sizeof(times))
 		return;
 	pthread_mutex_lock(&ports->lock);
+	waited = !list_empty(&port->wait);
 	refill_locked(ports);
-	if (list_empty(&port->wait))
+	if (!waited)
 		ring_locked(ports, port);
 	pthread_mutex_unlock(&ports->lock);
 }

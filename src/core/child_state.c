@@ -238,6 +238,7 @@ static enum hv_status move(struct hypercall *hc, struct partition *p, bool set)
 		t.bytes = hc->var_bytes;
 	}
 	child_vp_hold(vp);
+	child_vp_prepare(vp);
 	status = (set ? type->set : type->get)(vp, in, &t);
 	child_vp_release(vp);
 	return status;

@@ -326,10 +326,8 @@ static int make(struct partition *p, u32 index, struct vp **out)
 
 	if (!ret)
 		ret = vp_create_child(p, index, vcpu, cv, out);
-	if (!ret) {
-		child_cpuid_set(*out, false); /* what is missing shows when it runs */
+	if (!ret)
 		return 0;
-	}
 	if (vcpu)
 		vcpu->ops->vcpu_destroy(vcpu);
 	if (cv)

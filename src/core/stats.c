@@ -276,7 +276,8 @@ static enum hv_status map_at_locked(struct partition *p, const struct hv_input_m
 		return s->gpn == gpn ? HV_STATUS_SUCCESS : HV_STATUS_OBJECT_IN_USE;
 	if (ended(of))
 		return HV_STATUS_INVALID_PARTITION_STATE;
-	if (gpn >> (64 - PAGE_SHIFT) || !gmem_ptr(p->gmem, gpn << PAGE_SHIFT, PAGE_BYTES))
+	if (gpn >> (64 - PAGE_SHIFT) || !gmem_ptr(p->gmem, gpn << PAGE_SHIFT, PAGE_BYTES) ||
+	    gmem_donated(p->gmem, gpn << PAGE_SHIFT))
 		return HV_STATUS_INVALID_PARAMETER;
 	s = add_locked(p, in);
 	if (!s)

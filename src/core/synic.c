@@ -106,24 +106,6 @@ enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg)
 	return status;
 }
 
-void synic_cancel(struct synic *s, struct message *msg)
-{
-	pthread_mutex_lock(&s->lock);
-	list_del(&msg->link);
-	__atomic_store_n(&msg->queued, false, __ATOMIC_RELEASE);
-	pthread_mutex_unlock(&s->lock);
-}
-
-bool synic_listens(struct synic *s, u32 sint)
-{
-	bool listens;
-
-	pthread_mutex_lock(&s->lock);
-	listens = messages_enabled_locked(s) && !(s->sint[sint] & HV_SINT_MASKED);
-	pthread_mutex_unlock(&s->lock);
-	return listens;
-}
-
 enum hv_status synic_post_now(struct synic *s, u32 sint, const struct hv_message *m)
 {
 	enum hv_status status = HV_STATUS_SUCCESS;
@@ -143,6 +125,24 @@ enum hv_status synic_post_now(struct synic *s, u32 sint, const struct hv_message
 	}
 	pthread_mutex_unlock(&s->lock);
 	return status;
+}
+
+void synic_cancel(struct synic *s, struct message *msg)
+{
+	pthread_mutex_lock(&s->lock);
+	list_del(&msg->link);
+	__atomic_store_n(&msg->queued, false, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool synic_listens(struct synic *s, u32 sint)
+{
+	bool listens;
+
+	pthread_mutex_lock(&s->lock);
+	listens = messages_enabled_locked(s) && !(s->sint[sint] & HV_SINT_MASKED);
+	pthread_mutex_unlock(&s->lock);
+	return listens;
 }
 
 enum hv_status synic_signal(struct synic *s, u32 sint, u32 flag)

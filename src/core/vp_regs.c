@@ -484,9 +484,8 @@ static enum hv_status call_vp_index_from_apic_id(struct hypercall *hc)
 	for (; hc->rep < hc->rep_count; hc->rep++) {
 		u32 i;
 
-		for (i = 0; i < p->vp_count; i++)
-			if (partition_vp(p, i) && p->vps[i]->vcpu->id == ids[hc->rep])
-				break;
+		for (i = 0; i < p->vp_count && p->vps[i]->vcpu->id != ids[hc->rep]; i++)
+			;
 		if (i == p->vp_count)
 			return HV_STATUS_INVALID_PARAMETER;
 		out[hc->rep] = i;
