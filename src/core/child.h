@@ -91,6 +91,8 @@ struct child_vp {
 	/* Owned by who owns the registers. */
 	bool has_run;
 	struct gpa_ask ask; /* VP thread */
+	u64 ask_rip;	    /* where the VP stood when its parent was asked; ~0: it was not */
+	bool shut_down;	    /* by a triple fault: until the parent sets registers */
 	bool sregs_pending; /* @sregs were set and the engine does not take them yet */
 	struct engine_sregs sregs;
 	u64 emulation_hints;

@@ -457,6 +457,34 @@ static void test_an_intercept_is_told_once_to_who_resumed(void **state)
 			 HV_STATUS_INVALID_REGISTER_VALUE);
 }
 
+/* After a triple fault the engine's processor is reset, but the VP has nothing to run. */
+static void test_a_triple_fault_lasts_until_registers_are_set(void **state)
+{
+	const struct engine_exit shutdown = { .kind = ENGINE_EXIT_SHUTDOWN };
+	u8 *page = ct.ram + map_page(child_id, 1, HV_STATE_PAGE_INTERCEPT) * PAGE_BYTES;
+	u64 sender;
+	struct fake_vcpu *v = fake_vcpu(vp_of(child_id, 1)->vcpu);
+	u32 vp, type;
+
+	map_page(child_id, 1, HV_STATE_PAGE_REGISTERS);
+	push(1, &shutdown);
+	resume_from(0, child_id, 1);
+	assert_true(wait_message(0, &sender, &vp));
+	for (u32 i = 0; i < 3; i++) {
+		memset(page, 0, sizeof(type));
+		resume_from(0, child_id, 1);
+		assert_true(wait_message(0, &sender, &vp));
+		memcpy(&type, page, sizeof(type));
+		assert_int_equal(type, 0x80000021);
+	}
+	assert_int_equal(v->runs, 0); /* it was not entered again */
+	assert_int_equal(set_reg(child_id, 1, HvX64RegisterRip, 0x1000, 0), 0);
+	push(1, &shutdown);
+	resume_from(0, child_id, 1);
+	assert_true(wait_message(0, &sender, &vp));
+	assert_int_equal(v->first, v->steps);
+}
+
 static void test_another_vp_is_told_where_the_first_does_not_listen(void **state)
 {
 	const struct engine_exit shutdown = { .kind = ENGINE_EXIT_SHUTDOWN };
@@ -1071,6 +1099,7 @@ int main(void)
 		TEST(test_a_vp_costs_pages_and_begins_suspended),
 		TEST_CHILD(test_a_deleted_vp_can_be_made_again),
 		TEST_CHILD(test_an_intercept_is_told_once_to_who_resumed),
+		TEST_CHILD(test_a_triple_fault_lasts_until_registers_are_set),
 		TEST_CHILD(test_another_vp_is_told_where_the_first_does_not_listen),
 		TEST_CHILD(test_a_message_that_waits_goes_with_its_partition),
 		TEST_CHILD(test_explicit_suspend_is_synchronous),

@@ -250,6 +250,7 @@ void child_register_page_apply(struct vp *vp)
 		return;
 	copy = *page; /* its parent may be writing to it */
 	page->dirty = 0;
+	vp->child->shut_down = false;
 	if (copy.dirty & (HV_REGISTER_PAGE_GPR | HV_REGISTER_PAGE_RIP | HV_REGISTER_PAGE_RFLAGS))
 		apply_regs(vp, &copy);
 	if (copy.dirty & HV_REGISTER_PAGE_XMM)

@@ -91,6 +91,16 @@ static bool ready(struct vp *vp)
 		intercept_triple_fault(vp); /* the parent resumed what cannot go on */
 		return false;
 	}
+	/* What a monitor that could not fill the page has carried out instead was of no effect. */
+	if (vp->vcpu->regs->rip == cv->ask_rip + INTERCEPT_NOTHING_BYTES) {
+		vp->vcpu->regs->rip = cv->ask_rip;
+		vp->vcpu->regs_dirty = true;
+	}
+	cv->ask_rip = ~0ull;
+	if (cv->shut_down) {
+		intercept_triple_fault(vp);
+		return false;
+	}
 	if (!cv->cpuid_final && (ret = child_cpuid_set(vp, true)) < 0) {
 		child_vp_fail(vp, "its CPUID was refused", (u64)-ret);
 		return false;
@@ -299,6 +309,7 @@ static struct child_vp *child_vp_alloc(void)
 	if (!cv)
 		return NULL;
 	*cv = (struct child_vp){ .explicit_suspend = true,
+				 .ask_rip = ~0ull,
 				 .register_gpn = ~0ull,
 				 .intercept_gpn = ~0ull,
 				 .opaque = { .done = opaque_done } };

@@ -769,12 +769,16 @@ bool intercept_error(struct vp *vp)
 
 void intercept_missing_page(struct vp *vp, u64 gpa)
 {
+	static const u8 nothing[INTERCEPT_NOTHING_BYTES] = { 0x88, 0xC0 }; /* MOV AL, AL */
 	const struct access a = { .gpa = gpa, .kind = HV_INTERCEPT_READ };
 	struct stop st;
 
 	complete(vp);
 	stop_init(&st, vp);
-	st.known = decode(&st);
+	memcpy(st.bytes, nothing, sizeof(nothing));
+	st.byte_count = sizeof(nothing);
+	st.known = insn_decode(&st.s, nothing, sizeof(nothing), &st.insn);
+	vp->child->ask_rip = st.before.rip;
 	send_memory(&st, &a);
 }
 

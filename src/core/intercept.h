@@ -28,7 +28,13 @@ void intercept_memory(struct vp *vp, struct engine_exit *exit);
  * another reason than that it lies where there is no memory.
  */
 bool intercept_error(struct vp *vp);
-/* Asks the parent to fill a page of its RAM, before the VP runs. */
+/*
+ * Asks the parent to fill a page of its RAM, before the VP runs. Its kernel does
+ * that; where it cannot, it hands the message to its monitor, which carries out
+ * the instruction it is shown. The VP's own does not reach for that page: what is
+ * shown is one of INTERCEPT_NOTHING_BYTES that does nothing in any mode.
+ */
+#define INTERCEPT_NOTHING_BYTES 2
 void intercept_missing_page(struct vp *vp, u64 gpa);
 void intercept_triple_fault(struct vp *vp);
 void intercept_eoi(struct vp *vp, u8 vector);

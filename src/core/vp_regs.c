@@ -447,6 +447,7 @@ static void set_list_of_child(struct hypercall *hc, struct vp *vp, enum hv_statu
 	if (!control)
 		child_vp_prepare(vp);
 	set_list(hc, vp, status);
+	vp->child->shut_down &= control;
 	vp->child->parent_vp = hc->vp->index;
 	if (!control)
 		child_sregs_flush(vp);

@@ -61,11 +61,13 @@ static void exit_eoi(struct vp *vp, struct engine_exit *exit)
 
 static void exit_shutdown(struct vp *vp, struct engine_exit *exit)
 {
-	if (vp->child)
+	if (vp->child) {
+		vp->child->shut_down = true;
 		intercept_triple_fault(vp);
-	else
+	} else {
 		partition_stop(vp->partition, STOP_TRIPLE_FAULT, 0, "VP %u triple-faulted",
 			       vp->index);
+	}
 }
 
 static void exit_memory(struct vp *vp, struct engine_exit *exit)

@@ -5,6 +5,21 @@
 
 #include "engine/kvm/kvm_internal.h"
 
+/* The XSAVE area: which components are in use, and the first two of them. */
+#define XSAVE_USED   512u
+#define XSAVE_LEGACY 3u
+
+struct fxsave {
+	u16 fcw, fsw;
+	u8 ftw, rsvd;
+	u16 last_opcode;
+	u64 last_ip, last_dp;
+	u32 mxcsr, mxcsr_mask;
+	u8 st[8][16], xmm[16][16];
+};
+static_assert(offsetof(struct fxsave, st) == 32, "the processor's layout");
+static_assert(offsetof(struct fxsave, xmm) == 160, "the processor's layout");
+
 #define APIC_ID	 0x20u
 #define APIC_IRR 0x200u
 
@@ -194,16 +209,41 @@ int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16])
 	return ret;
 }
 
+/*
+ * KVM_SET_FPU writes the registers but not the header that says which of them are
+ * in use: on a vCPU whose x87 or SSE state is the initial one, what was set is lost.
+ */
+static int fpu_set(struct engine_vcpu *vcpu, const struct kvm_fpu *k)
+{
+	_Alignas(64) u8 area[ENGINE_XSAVE_BYTES];
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_FPU, (void *)(uintptr_t)k);
+	u64 used;
+
+	if (ret < 0 || kvm_vcpu_get_xsave(vcpu, area) < 0)
+		return ret;
+	memcpy(&used, area + XSAVE_USED, sizeof(used));
+	if ((used & XSAVE_LEGACY) == XSAVE_LEGACY)
+		return 0;
+	used |= XSAVE_LEGACY;
+	memcpy(area + XSAVE_USED, &used, sizeof(used));
+	memcpy(area,
+	       &(struct fxsave){ k->fcw, k->fsw, k->ftwx, 0, k->last_opcode, k->last_ip, k->last_dp,
+				 k->mxcsr },
+	       offsetof(struct fxsave, mxcsr_mask));
+	memcpy(area + offsetof(struct fxsave, st), k->fpr, sizeof(k->fpr));
+	memcpy(area + offsetof(struct fxsave, xmm), k->xmm, sizeof(k->xmm));
+	return kvm_vcpu_set_xsave(vcpu, area);
+}
+
 int kvm_vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16])
 {
-	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
 	struct kvm_fpu fpu;
-	int ret = kvm_ioctl(v->fd, KVM_GET_FPU, &fpu);
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_FPU, &fpu);
 
 	if (ret < 0)
 		return ret;
 	memcpy(fpu.xmm, xmm, sizeof(fpu.xmm));
-	return kvm_ioctl(v->fd, KVM_SET_FPU, &fpu);
+	return fpu_set(vcpu, &fpu);
 }
 
 int kvm_vcpu_get_fpu(struct engine_vcpu *vcpu, struct engine_fpu *out)
@@ -237,7 +277,7 @@ int kvm_vcpu_set_fpu(struct engine_vcpu *vcpu, const struct engine_fpu *in)
 
 	memcpy(k.fpr, in->st, sizeof(k.fpr));
 	memcpy(k.xmm, in->xmm, sizeof(k.xmm));
-	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_FPU, &k);
+	return fpu_set(vcpu, &k);
 }
 
 int kvm_vcpu_get_debugregs(struct engine_vcpu *vcpu, struct engine_debugregs *out)
