@@ -199,85 +199,83 @@ int kvm_vcpu_set_sregs(struct engine_vcpu *vcpu, const struct engine_sregs *in)
 	return ret;
 }
 
-int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16])
-{
-	struct kvm_fpu fpu;
-	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_FPU, &fpu);
-
-	if (ret >= 0)
-		memcpy(xmm, fpu.xmm, sizeof(fpu.xmm));
-	return ret;
-}
-
 /*
- * KVM_SET_FPU writes the registers but not the header that says which of them are
- * in use: on a vCPU whose x87 or SSE state is the initial one, what was set is lost.
+ * x87 and SSE state by its XSAVE area. KVM_GET_FPU and KVM_SET_FPU look away from the
+ * header, which says what is in use: where a component is in its initial state, as
+ * before the first run, they read what is not there and write what is not taken.
  */
-static int fpu_set(struct engine_vcpu *vcpu, const struct kvm_fpu *k)
-{
+union xsave {
 	_Alignas(64) u8 area[ENGINE_XSAVE_BYTES];
-	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_FPU, (void *)(uintptr_t)k);
+	struct fxsave f;
+};
+
+static int legacy_set(struct engine_vcpu *vcpu, union xsave *x)
+{
 	u64 used;
 
-	if (ret < 0 || kvm_vcpu_get_xsave(vcpu, area) < 0)
-		return ret;
-	memcpy(&used, area + XSAVE_USED, sizeof(used));
-	if ((used & XSAVE_LEGACY) == XSAVE_LEGACY)
-		return 0;
+	memcpy(&used, x->area + XSAVE_USED, sizeof(used));
 	used |= XSAVE_LEGACY;
-	memcpy(area + XSAVE_USED, &used, sizeof(used));
-	memcpy(area,
-	       &(struct fxsave){ k->fcw, k->fsw, k->ftwx, 0, k->last_opcode, k->last_ip, k->last_dp,
-				 k->mxcsr },
-	       offsetof(struct fxsave, mxcsr_mask));
-	memcpy(area + offsetof(struct fxsave, st), k->fpr, sizeof(k->fpr));
-	memcpy(area + offsetof(struct fxsave, xmm), k->xmm, sizeof(k->xmm));
-	return kvm_vcpu_set_xsave(vcpu, area);
+	memcpy(x->area + XSAVE_USED, &used, sizeof(used));
+	return kvm_vcpu_set_xsave(vcpu, x->area);
+}
+
+int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16])
+{
+	union xsave x;
+	int ret = kvm_vcpu_get_xsave(vcpu, x.area);
+
+	if (ret >= 0)
+		memcpy(xmm, x.f.xmm, sizeof(x.f.xmm));
+	return ret;
 }
 
 int kvm_vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16])
 {
-	struct kvm_fpu fpu;
-	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_FPU, &fpu);
+	union xsave x;
+	int ret = kvm_vcpu_get_xsave(vcpu, x.area);
 
 	if (ret < 0)
 		return ret;
-	memcpy(fpu.xmm, xmm, sizeof(fpu.xmm));
-	return fpu_set(vcpu, &fpu);
+	memcpy(x.f.xmm, xmm, sizeof(x.f.xmm));
+	return legacy_set(vcpu, &x);
 }
 
 int kvm_vcpu_get_fpu(struct engine_vcpu *vcpu, struct engine_fpu *out)
 {
-	struct kvm_fpu k;
-	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_FPU, &k);
+	union xsave x;
+	int ret = kvm_vcpu_get_xsave(vcpu, x.area);
 
 	if (ret < 0)
 		return ret;
-	*out = (struct engine_fpu){ .fcw = k.fcw,
-				    .fsw = k.fsw,
-				    .ftw = k.ftwx,
-				    .last_opcode = k.last_opcode,
-				    .last_ip = k.last_ip,
-				    .last_dp = k.last_dp,
-				    .mxcsr = k.mxcsr };
-	memcpy(out->st, k.fpr, sizeof(out->st));
-	memcpy(out->xmm, k.xmm, sizeof(out->xmm));
+	*out = (struct engine_fpu){ .fcw = x.f.fcw,
+				    .fsw = x.f.fsw,
+				    .ftw = x.f.ftw,
+				    .last_opcode = x.f.last_opcode,
+				    .last_ip = x.f.last_ip,
+				    .last_dp = x.f.last_dp,
+				    .mxcsr = x.f.mxcsr };
+	memcpy(out->st, x.f.st, sizeof(out->st));
+	memcpy(out->xmm, x.f.xmm, sizeof(out->xmm));
 	return 0;
 }
 
 int kvm_vcpu_set_fpu(struct engine_vcpu *vcpu, const struct engine_fpu *in)
 {
-	struct kvm_fpu k = { .fcw = in->fcw,
-			     .fsw = in->fsw,
-			     .ftwx = in->ftw,
-			     .last_opcode = in->last_opcode,
-			     .last_ip = in->last_ip,
-			     .last_dp = in->last_dp,
-			     .mxcsr = in->mxcsr };
+	union xsave x;
+	int ret = kvm_vcpu_get_xsave(vcpu, x.area);
 
-	memcpy(k.fpr, in->st, sizeof(k.fpr));
-	memcpy(k.xmm, in->xmm, sizeof(k.xmm));
-	return fpu_set(vcpu, &k);
+	if (ret < 0)
+		return ret;
+	x.f.fcw = in->fcw;
+	x.f.fsw = in->fsw;
+	x.f.ftw = in->ftw;
+	x.f.last_opcode = in->last_opcode;
+	x.f.last_ip = in->last_ip;
+	x.f.last_dp = in->last_dp;
+	x.f.mxcsr = in->mxcsr;
+	memcpy(x.f.st, in->st, sizeof(in->st));
+	memcpy(x.f.xmm, in->xmm, sizeof(in->xmm));
+	return legacy_set(vcpu, &x);
 }
 
 int kvm_vcpu_get_debugregs(struct engine_vcpu *vcpu, struct engine_debugregs *out)
