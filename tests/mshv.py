@@ -209,8 +209,8 @@ def qemu_case(role, cpus):
     @needs_image
     def run():
         with scratch() as d:
-            r = qemu_root(role, f"disk a.img </tmp/machine.sh; linux a.img a.log -smp {cpus}; "
-                          "echo; echo @qemu; echo $?; echo @a; cat a.log; echo; ",
+            r = qemu_root(role, f"disk a.img </tmp/machine.sh; linux a.img a.log -smp {cpus}; s=$?; "
+                          "echo; echo @qemu; echo $s; echo @a; cat a.log; echo; ",
                           "--trace", d + "/t.txt", cpus=min(cpus + 1, 4), seconds=440)
             check("the root ends with 0", r.code == 0, r)
             check("QEMU ends with 0", r.section("qemu").strip() == "0", r)

@@ -78,6 +78,13 @@ static void asserted(void)
 					     rows[i].vector, &status);
 
 		check(!error, "%s: status %#x", rows[i].what, status);
+		if (rows[i].control >> 32 & 1) { /* its end is the monitor's to know */
+			vm_run(&vm, 0, &m);
+			check_u64(m.type, MESSAGE_APIC_EOI,
+				  "the end of a level-triggered interrupt");
+			check_u64(m.vp, 0, "of this VP");
+			check_u64(m.eoi_vector, rows[i].vector, "of this vector");
+		}
 		comes(&vm, rows[i].vector, rows[i].what);
 	}
 	assert_interrupt(&vm, 0, 0, 0x35, NULL);

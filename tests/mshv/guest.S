@@ -170,7 +170,10 @@ program wait
 	jmp	1b
 program_end wait
 
-	/* Handlers, 16 bytes each: vector into the double word at 0x4000, end of interrupt. */
+	/*
+	 * Handlers, 16 bytes each: vector into the double word at 0x4000, end of interrupt, and
+	 * back with interrupts off, so that they come one by one.
+	 */
 	.global guest_handlers
 	.balign 16
 guest_handlers:
@@ -185,6 +188,7 @@ guest_handlers:
 	mov	$0xfee00000, %eax
 	movl	$0, 0xb0(%rax)
 	pop	%rax
+	andl	$~0x200, 16(%rsp)
 	iretq
 program_end handlers
 
@@ -231,6 +235,15 @@ program msr
 	mov	%eax, 0x400c
 	out	%al, $DONE
 program_end msr
+
+	/* XMM3 and ST0 as they came, then others. */
+program fpu
+	movdqu	%xmm3, 0x4000
+	fstpt	0x4010
+	movq	0x4018, %xmm3
+	out	%al, $0x80
+	out	%al, $DONE
+program_end fpu
 
 	/* Writes one page, says so, writes another. */
 program dirty

@@ -5,21 +5,6 @@
 
 #include "engine/kvm/kvm_internal.h"
 
-/* The XSAVE area: which components are in use, and the first two of them. */
-#define XSAVE_USED   512u
-#define XSAVE_LEGACY 3u
-
-struct fxsave {
-	u16 fcw, fsw;
-	u8 ftw, rsvd;
-	u16 last_opcode;
-	u64 last_ip, last_dp;
-	u32 mxcsr, mxcsr_mask;
-	u8 st[8][16], xmm[16][16];
-};
-static_assert(offsetof(struct fxsave, st) == 32, "the processor's layout");
-static_assert(offsetof(struct fxsave, xmm) == 160, "the processor's layout");
-
 #define APIC_ID	 0x20u
 #define APIC_IRR 0x200u
 
@@ -200,82 +185,85 @@ int kvm_vcpu_set_sregs(struct engine_vcpu *vcpu, const struct engine_sregs *in)
 }
 
 /*
- * x87 and SSE state by its XSAVE area. KVM_GET_FPU and KVM_SET_FPU look away from the
- * header, which says what is in use: where a component is in its initial state, as
- * before the first run, they read what is not there and write what is not taken.
+ * The legacy part of an XSAVE area. KVM has ioctls for it alone, but they pass by
+ * what says which components are in their initial state: what they set in a vCPU
+ * that has not used it is lost when it runs, and what they get may be old.
  */
-union xsave {
-	_Alignas(64) u8 area[ENGINE_XSAVE_BYTES];
-	struct fxsave f;
-};
+#define XSAVE_FCW	  0u
+#define XSAVE_FSW	  2u
+#define XSAVE_FTW	  4u
+#define XSAVE_LAST_OPCODE 6u
+#define XSAVE_LAST_IP	  8u
+#define XSAVE_LAST_DP	  16u
+#define XSAVE_MXCSR	  24u
+#define XSAVE_ST	  32u
+#define XSAVE_XMM	  160u
+#define XSAVE_STATES	  512u
+#define XSAVE_LEGACY	  3u /* x87 and SSE are not initial */
 
-static int legacy_set(struct engine_vcpu *vcpu, union xsave *x)
+static int legacy_set(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES])
 {
-	u64 used;
-
-	memcpy(&used, x->area + XSAVE_USED, sizeof(used));
-	used |= XSAVE_LEGACY;
-	memcpy(x->area + XSAVE_USED, &used, sizeof(used));
-	return kvm_vcpu_set_xsave(vcpu, x->area);
+	area[XSAVE_STATES] |= XSAVE_LEGACY;
+	return kvm_vcpu_set_xsave(vcpu, area);
 }
 
 int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16])
 {
-	union xsave x;
-	int ret = kvm_vcpu_get_xsave(vcpu, x.area);
+	u8 area[ENGINE_XSAVE_BYTES];
+	int ret = kvm_vcpu_get_xsave(vcpu, area);
 
 	if (ret >= 0)
-		memcpy(xmm, x.f.xmm, sizeof(x.f.xmm));
+		memcpy(xmm, area + XSAVE_XMM, 16 * 16);
 	return ret;
 }
 
 int kvm_vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16])
 {
-	union xsave x;
-	int ret = kvm_vcpu_get_xsave(vcpu, x.area);
+	u8 area[ENGINE_XSAVE_BYTES];
+	int ret = kvm_vcpu_get_xsave(vcpu, area);
 
 	if (ret < 0)
 		return ret;
-	memcpy(x.f.xmm, xmm, sizeof(x.f.xmm));
-	return legacy_set(vcpu, &x);
+	memcpy(area + XSAVE_XMM, xmm, 16 * 16);
+	return legacy_set(vcpu, area);
 }
 
 int kvm_vcpu_get_fpu(struct engine_vcpu *vcpu, struct engine_fpu *out)
 {
-	union xsave x;
-	int ret = kvm_vcpu_get_xsave(vcpu, x.area);
+	u8 area[ENGINE_XSAVE_BYTES];
+	int ret = kvm_vcpu_get_xsave(vcpu, area);
 
 	if (ret < 0)
 		return ret;
-	*out = (struct engine_fpu){ .fcw = x.f.fcw,
-				    .fsw = x.f.fsw,
-				    .ftw = x.f.ftw,
-				    .last_opcode = x.f.last_opcode,
-				    .last_ip = x.f.last_ip,
-				    .last_dp = x.f.last_dp,
-				    .mxcsr = x.f.mxcsr };
-	memcpy(out->st, x.f.st, sizeof(out->st));
-	memcpy(out->xmm, x.f.xmm, sizeof(out->xmm));
+	*out = (struct engine_fpu){ .ftw = area[XSAVE_FTW] };
+	memcpy(&out->fcw, area + XSAVE_FCW, sizeof(out->fcw));
+	memcpy(&out->fsw, area + XSAVE_FSW, sizeof(out->fsw));
+	memcpy(&out->last_opcode, area + XSAVE_LAST_OPCODE, sizeof(out->last_opcode));
+	memcpy(&out->last_ip, area + XSAVE_LAST_IP, sizeof(out->last_ip));
+	memcpy(&out->last_dp, area + XSAVE_LAST_DP, sizeof(out->last_dp));
+	memcpy(&out->mxcsr, area + XSAVE_MXCSR, sizeof(out->mxcsr));
+	memcpy(out->st, area + XSAVE_ST, sizeof(out->st));
+	memcpy(out->xmm, area + XSAVE_XMM, sizeof(out->xmm));
 	return 0;
 }
 
 int kvm_vcpu_set_fpu(struct engine_vcpu *vcpu, const struct engine_fpu *in)
 {
-	union xsave x;
-	int ret = kvm_vcpu_get_xsave(vcpu, x.area);
+	u8 area[ENGINE_XSAVE_BYTES];
+	int ret = kvm_vcpu_get_xsave(vcpu, area);
 
 	if (ret < 0)
 		return ret;
-	x.f.fcw = in->fcw;
-	x.f.fsw = in->fsw;
-	x.f.ftw = in->ftw;
-	x.f.last_opcode = in->last_opcode;
-	x.f.last_ip = in->last_ip;
-	x.f.last_dp = in->last_dp;
-	x.f.mxcsr = in->mxcsr;
-	memcpy(x.f.st, in->st, sizeof(in->st));
-	memcpy(x.f.xmm, in->xmm, sizeof(in->xmm));
-	return legacy_set(vcpu, &x);
+	area[XSAVE_FTW] = (u8)in->ftw;
+	memcpy(area + XSAVE_FCW, &in->fcw, sizeof(in->fcw));
+	memcpy(area + XSAVE_FSW, &in->fsw, sizeof(in->fsw));
+	memcpy(area + XSAVE_LAST_OPCODE, &in->last_opcode, sizeof(in->last_opcode));
+	memcpy(area + XSAVE_LAST_IP, &in->last_ip, sizeof(in->last_ip));
+	memcpy(area + XSAVE_LAST_DP, &in->last_dp, sizeof(in->last_dp));
+	memcpy(area + XSAVE_MXCSR, &in->mxcsr, sizeof(in->mxcsr));
+	memcpy(area + XSAVE_ST, in->st, sizeof(in->st));
+	memcpy(area + XSAVE_XMM, in->xmm, sizeof(in->xmm));
+	return legacy_set(vcpu, area);
 }
 
 int kvm_vcpu_get_debugregs(struct engine_vcpu *vcpu, struct engine_debugregs *out)
@@ -395,31 +383,24 @@ int kvm_vcpu_set_lapic(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTE
 	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_LAPIC, &apic);
 }
 
-/* The kernel reads and writes what the guest may use: at least a page, or what it says. */
-static int xsave_bytes(struct kvm_vcpu *v)
-{
-	int bytes = kvm_ioctl(v->vm->fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)KVM_CAP_XSAVE2);
-
-	return bytes > (int)ENGINE_XSAVE_BYTES ? -E2BIG : bytes;
-}
-
 int kvm_vcpu_get_xsave(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES])
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
-	int bytes = xsave_bytes(v);
+	int bytes = v->vm->xsave_bytes;
 
 	memset(area, 0, ENGINE_XSAVE_BYTES);
-	if (bytes == -E2BIG)
-		return bytes;
+	if (bytes > (int)ENGINE_XSAVE_BYTES)
+		return -E2BIG;
 	return kvm_ioctl(v->fd, bytes > 0 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, area);
 }
 
 int kvm_vcpu_set_xsave(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTES])
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
-	int bytes = xsave_bytes(v);
 
-	return bytes == -E2BIG ? bytes : kvm_ioctl(v->fd, KVM_SET_XSAVE, (void *)(uintptr_t)area);
+	if (v->vm->xsave_bytes > (int)ENGINE_XSAVE_BYTES)
+		return -E2BIG;
+	return kvm_ioctl(v->fd, KVM_SET_XSAVE, (void *)(uintptr_t)area);
 }
 
 int kvm_vcpu_get_xcr0(struct engine_vcpu *vcpu, u64 *value)
