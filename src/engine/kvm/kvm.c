@@ -95,6 +95,7 @@ static int vm_create(void *ctx, const struct engine_vm_config *cfg, struct engin
 	ret = vm_setup(vm, cfg);
 	if (ret < 0)
 		goto close;
+	vm->xsave_bytes = kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)KVM_CAP_XSAVE2);
 	vm->tsc_offset = 0 - __rdtsc(); /* the guest's TSC starts at 0 */
 	*out = &vm->vm;
 	return 0;

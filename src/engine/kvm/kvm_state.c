@@ -5,21 +5,6 @@
 
 #include "engine/kvm/kvm_internal.h"
 
-/* The XSAVE area: which components are in use, and the first two of them. */
-#define XSAVE_USED   512u
-#define XSAVE_LEGACY 3u
-
-struct fxsave {
-	u16 fcw, fsw;
-	u8 ftw, rsvd;
-	u16 last_opcode;
-	u64 last_ip, last_dp;
-	u32 mxcsr, mxcsr_mask;
-	u8 st[8][16], xmm[16][16];
-};
-static_assert(offsetof(struct fxsave, st) == 32, "the processor's layout");
-static_assert(offsetof(struct fxsave, xmm) == 160, "the processor's layout");
-
 #define APIC_ID	 0x20u
 #define APIC_IRR 0x200u
 
@@ -199,85 +184,86 @@ int kvm_vcpu_set_sregs(struct engine_vcpu *vcpu, const struct engine_sregs *in)
 	return ret;
 }
 
-int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16])
-{
-	struct kvm_fpu fpu;
-	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_FPU, &fpu);
+/*
+ * The legacy part of an XSAVE area. KVM has ioctls for it alone, but they pass by
+ * what says which components are in their initial state: what they set in a vCPU
+ * that has not used it is lost when it runs, and what they get may be old.
+ */
+#define XSAVE_FCW	  0u
+#define XSAVE_FSW	  2u
+#define XSAVE_FTW	  4u
+#define XSAVE_LAST_OPCODE 6u
+#define XSAVE_LAST_IP	  8u
+#define XSAVE_LAST_DP	  16u
+#define XSAVE_MXCSR	  24u
+#define XSAVE_ST	  32u
+#define XSAVE_XMM	  160u
+#define XSAVE_STATES	  512u
+#define XSAVE_LEGACY	  3u /* x87 and SSE are not initial */
 
-	if (ret >= 0)
-		memcpy(xmm, fpu.xmm, sizeof(fpu.xmm));
-	return ret;
+static int legacy_set(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES])
+{
+	area[XSAVE_STATES] |= XSAVE_LEGACY;
+	return kvm_vcpu_set_xsave(vcpu, area);
 }
 
-/*
- * KVM_SET_FPU writes the registers but not the header that says which of them are
- * in use: on a vCPU whose x87 or SSE state is the initial one, what was set is lost.
- */
-static int fpu_set(struct engine_vcpu *vcpu, const struct kvm_fpu *k)
+int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16])
 {
-	_Alignas(64) u8 area[ENGINE_XSAVE_BYTES];
-	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_FPU, (void *)(uintptr_t)k);
-	u64 used;
+	u8 area[ENGINE_XSAVE_BYTES];
+	int ret = kvm_vcpu_get_xsave(vcpu, area);
 
-	if (ret < 0 || kvm_vcpu_get_xsave(vcpu, area) < 0)
-		return ret;
-	memcpy(&used, area + XSAVE_USED, sizeof(used));
-	if ((used & XSAVE_LEGACY) == XSAVE_LEGACY)
-		return 0;
-	used |= XSAVE_LEGACY;
-	memcpy(area + XSAVE_USED, &used, sizeof(used));
-	memcpy(area,
-	       &(struct fxsave){ k->fcw, k->fsw, k->ftwx, 0, k->last_opcode, k->last_ip, k->last_dp,
-				 k->mxcsr },
-	       offsetof(struct fxsave, mxcsr_mask));
-	memcpy(area + offsetof(struct fxsave, st), k->fpr, sizeof(k->fpr));
-	memcpy(area + offsetof(struct fxsave, xmm), k->xmm, sizeof(k->xmm));
-	return kvm_vcpu_set_xsave(vcpu, area);
+	if (ret >= 0)
+		memcpy(xmm, area + XSAVE_XMM, 16 * 16);
+	return ret;
 }
 
 int kvm_vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16])
 {
-	struct kvm_fpu fpu;
-	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_FPU, &fpu);
+	u8 area[ENGINE_XSAVE_BYTES];
+	int ret = kvm_vcpu_get_xsave(vcpu, area);
 
 	if (ret < 0)
 		return ret;
-	memcpy(fpu.xmm, xmm, sizeof(fpu.xmm));
-	return fpu_set(vcpu, &fpu);
+	memcpy(area + XSAVE_XMM, xmm, 16 * 16);
+	return legacy_set(vcpu, area);
 }
 
 int kvm_vcpu_get_fpu(struct engine_vcpu *vcpu, struct engine_fpu *out)
 {
-	struct kvm_fpu k;
-	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_FPU, &k);
+	u8 area[ENGINE_XSAVE_BYTES];
+	int ret = kvm_vcpu_get_xsave(vcpu, area);
 
 	if (ret < 0)
 		return ret;
-	*out = (struct engine_fpu){ .fcw = k.fcw,
-				    .fsw = k.fsw,
-				    .ftw = k.ftwx,
-				    .last_opcode = k.last_opcode,
-				    .last_ip = k.last_ip,
-				    .last_dp = k.last_dp,
-				    .mxcsr = k.mxcsr };
-	memcpy(out->st, k.fpr, sizeof(out->st));
-	memcpy(out->xmm, k.xmm, sizeof(out->xmm));
+	*out = (struct engine_fpu){ .ftw = area[XSAVE_FTW] };
+	memcpy(&out->fcw, area + XSAVE_FCW, sizeof(out->fcw));
+	memcpy(&out->fsw, area + XSAVE_FSW, sizeof(out->fsw));
+	memcpy(&out->last_opcode, area + XSAVE_LAST_OPCODE, sizeof(out->last_opcode));
+	memcpy(&out->last_ip, area + XSAVE_LAST_IP, sizeof(out->last_ip));
+	memcpy(&out->last_dp, area + XSAVE_LAST_DP, sizeof(out->last_dp));
+	memcpy(&out->mxcsr, area + XSAVE_MXCSR, sizeof(out->mxcsr));
+	memcpy(out->st, area + XSAVE_ST, sizeof(out->st));
+	memcpy(out->xmm, area + XSAVE_XMM, sizeof(out->xmm));
 	return 0;
 }
 
 int kvm_vcpu_set_fpu(struct engine_vcpu *vcpu, const struct engine_fpu *in)
 {
-	struct kvm_fpu k = { .fcw = in->fcw,
-			     .fsw = in->fsw,
-			     .ftwx = in->ftw,
-			     .last_opcode = in->last_opcode,
-			     .last_ip = in->last_ip,
-			     .last_dp = in->last_dp,
-			     .mxcsr = in->mxcsr };
+	u8 area[ENGINE_XSAVE_BYTES];
+	int ret = kvm_vcpu_get_xsave(vcpu, area);
 
-	memcpy(k.fpr, in->st, sizeof(k.fpr));
-	memcpy(k.xmm, in->xmm, sizeof(k.xmm));
-	return fpu_set(vcpu, &k);
+	if (ret < 0)
+		return ret;
+	area[XSAVE_FTW] = (u8)in->ftw;
+	memcpy(area + XSAVE_FCW, &in->fcw, sizeof(in->fcw));
+	memcpy(area + XSAVE_FSW, &in->fsw, sizeof(in->fsw));
+	memcpy(area + XSAVE_LAST_OPCODE, &in->last_opcode, sizeof(in->last_opcode));
+	memcpy(area + XSAVE_LAST_IP, &in->last_ip, sizeof(in->last_ip));
+	memcpy(area + XSAVE_LAST_DP, &in->last_dp, sizeof(in->last_dp));
+	memcpy(area + XSAVE_MXCSR, &in->mxcsr, sizeof(in->mxcsr));
+	memcpy(area + XSAVE_ST, in->st, sizeof(in->st));
+	memcpy(area + XSAVE_XMM, in->xmm, sizeof(in->xmm));
+	return legacy_set(vcpu, area);
 }
 
 int kvm_vcpu_get_debugregs(struct engine_vcpu *vcpu, struct engine_debugregs *out)
@@ -397,31 +383,24 @@ int kvm_vcpu_set_lapic(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTE
 	return kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_LAPIC, &apic);
 }
 
-/* The kernel reads and writes what the guest may use: at least a page, or what it says. */
-static int xsave_bytes(struct kvm_vcpu *v)
-{
-	int bytes = kvm_ioctl(v->vm->fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)KVM_CAP_XSAVE2);
-
-	return bytes > (int)ENGINE_XSAVE_BYTES ? -E2BIG : bytes;
-}
-
 int kvm_vcpu_get_xsave(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES])
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
-	int bytes = xsave_bytes(v);
+	int bytes = v->vm->xsave_bytes;
 
 	memset(area, 0, ENGINE_XSAVE_BYTES);
-	if (bytes == -E2BIG)
-		return bytes;
+	if (bytes > (int)ENGINE_XSAVE_BYTES)
+		return -E2BIG;
 	return kvm_ioctl(v->fd, bytes > 0 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, area);
 }
 
 int kvm_vcpu_set_xsave(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTES])
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
-	int bytes = xsave_bytes(v);
 
-	return bytes == -E2BIG ? bytes : kvm_ioctl(v->fd, KVM_SET_XSAVE, (void *)(uintptr_t)area);
+	if (v->vm->xsave_bytes > (int)ENGINE_XSAVE_BYTES)
+		return -E2BIG;
+	return kvm_ioctl(v->fd, KVM_SET_XSAVE, (void *)(uintptr_t)area);
 }
 
 int kvm_vcpu_get_xcr0(struct engine_vcpu *vcpu, u64 *value)
