@@ -233,7 +233,7 @@ static void test_addresses_of_nothing_are_not_looked_at(void **state)
 static void test_lists_larger_than_a_page_are_refused(void **state)
 {
 	each_row(d)
-		if (is_rep(d))
+		if (0xFFF * max_u64(d->rep_in, d->rep_out) > PAGE_BYTES)
 			assert_int_equal(status(d->code | reps(0, 0xFFF), IN_GPA, OUT_GPA),
 					 HV_STATUS_INVALID_ALIGNMENT);
 }
@@ -247,6 +247,8 @@ static void test_a_denial_comes_before_addresses(void **state)
 
 			if (!(d->privilege & BIT64(bit)))
 				continue;
+			if (d->of_children)
+				cfg.privileges &= ~HV_PRIV_CREATE_PARTITIONS;
 			teardown(state);
 			create(&cfg);
 			assert_int_equal(status(least(d), ~0ull, ~0ull), HV_STATUS_ACCESS_DENIED);
@@ -266,7 +268,7 @@ static void test_the_guest_role_may_call_what_its_mask_says(void **state)
 	memset(ct.ram + IN_GPA, 0xFF, sizeof(u64)); /* HV_PARTITION_ID_SELF where one is named */
 	each_row(d)
 		assert_int_equal(status(least(d), IN_GPA, OUT_GPA) == HV_STATUS_ACCESS_DENIED,
-				 (d->privilege & ~TEST_GUEST_PRIVILEGES) != 0);
+				 !hypercall_permitted(d, TEST_GUEST_PRIVILEGES));
 }
 
 /* Fast forms. */

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
-/* Contents move between the guest's page and the overlay's own; the mapping stays. */
+/*
+ * Contents move between the guest's page and the overlay's own; the mapping stays.
+ * A child's memory is its parent's, who may take it back at any time and must not find
+ * our page in it: there the contents move to a page that is mapped over the child's.
+ */
 #include "core/overlay.h"
 
 #include <errno.h>
@@ -7,8 +11,9 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "core/partition.h"
+#include "core/child.h"
 #include "core/core_trace.h"
+#include "core/gpa_map.h"
 
 static u8 *page_alloc(void)
 {
@@ -52,12 +57,39 @@ static struct overlay *visible_at(struct partition *p, u64 gpa)
 	return last;
 }
 
+static int show_in_child(struct gpa_map *map, struct overlay *o)
+{
+	u8 *page = gpa_map_overlay_page_alloc(map);
+	int ret;
+
+	if (!page)
+		return -ENOMEM;
+	memcpy(page, o->own, PAGE_BYTES);
+	ret = gpa_map_overlay(map, o->gpa, page);
+	if (ret)
+		gpa_map_overlay_page_free(map, page);
+	else
+		o->page = page;
+	return ret;
+}
+
+static void hide_in_child(struct gpa_map *map, struct overlay *o)
+{
+	gpa_map_overlay(map, o->gpa, NULL);
+	memcpy(o->own, o->page, PAGE_BYTES);
+	gpa_map_overlay_page_free(map, o->page);
+	o->page = o->own;
+}
+
 /* Puts the contents of @o where the guest sees them. */
 static int show(struct partition *p, struct overlay *o)
 {
-	u8 *ram = gmem_ptr(p->gmem, o->gpa, PAGE_BYTES);
+	u8 *ram;
 	int ret;
 
+	if (p->child)
+		return show_in_child(p->child->map, o);
+	ram = gmem_ptr(p->gmem, o->gpa, PAGE_BYTES);
 	if (!ram) {
 		ret = p->vm->ops->vm_map(p->vm, o->gpa, PAGE_BYTES, o->own, true);
 		if (ret)
@@ -78,6 +110,10 @@ static int show(struct partition *p, struct overlay *o)
 
 static void hide(struct partition *p, struct overlay *o)
 {
+	if (p->child) {
+		hide_in_child(p->child->map, o);
+		return;
+	}
 	if (!o->hidden) {
 		p->vm->ops->vm_unmap(p->vm, o->gpa);
 		gmem_remove(p->gmem, o->gpa);

@@ -4,8 +4,8 @@
  * address space, hiding what is there until it is removed (TLFS:
  * gpa-space/overlay-pages). Over RAM this is done by swapping contents, which
  * costs two copies when a page moves and nothing at all while it is used; over
- * a hole the page itself is mapped there. Where two overlays share a GPA the
- * one enabled last is seen, and the other comes back when it goes.
+ * a hole, and in a child everywhere, the page itself is mapped there. Where two overlays share a
+ * GPA the one enabled last is seen, and the other comes back when it goes.
  */
 #ifndef NESTOR_CORE_OVERLAY_H
 #define NESTOR_CORE_OVERLAY_H

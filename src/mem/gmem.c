@@ -46,6 +46,15 @@ int gmem_init(struct gmem *gm)
 	return 0;
 }
 
+int gmem_init_view(struct gmem *gm, const struct gmem_view *view, void *ctx)
+{
+	int ret = gmem_init(gm);
+
+	gm->view = view;
+	gm->view_ctx = ctx;
+	return ret;
+}
+
 void gmem_fini(struct gmem *gm)
 {
 	struct gmem_map *m = gm->old, *next;
@@ -97,6 +106,8 @@ static void entry_store(struct gmem_region *to, const struct gmem_region *from)
 	__atomic_store_n(&to->hva, from->hva, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->guest, from->guest, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->kind, from->kind, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->fd, from->fd, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->offset, from->offset, __ATOMIC_RELAXED);
 }
 
 static struct gmem_region entry_load(const struct gmem_region *from)
@@ -105,7 +116,9 @@ static struct gmem_region entry_load(const struct gmem_region *from)
 				     __atomic_load_n(&from->bytes, __ATOMIC_RELAXED),
 				     __atomic_load_n(&from->hva, __ATOMIC_RELAXED),
 				     __atomic_load_n(&from->guest, __ATOMIC_RELAXED),
-				     __atomic_load_n(&from->kind, __ATOMIC_RELAXED) };
+				     __atomic_load_n(&from->kind, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->fd, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->offset, __ATOMIC_RELAXED) };
 }
 
 /* A full map is replaced by a larger one and kept for those who still read it. */
@@ -126,14 +139,9 @@ static int grow_locked(struct gmem *gm)
 	return 0;
 }
 
-int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind)
+static int region_add(struct gmem *gm, const struct gmem_region *added)
 {
-	return gmem_add_views(gm, gpa, bytes, hva, hva, kind);
-}
-
-int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest, enum gmem_kind kind)
-{
-	const struct gmem_region added = { gpa, bytes, hva, guest, kind };
+	u64 gpa = added->gpa, bytes = added->bytes;
 	struct gmem_map *m;
 	u32 i, at = 0;
 	int ret = 0;
@@ -159,12 +167,30 @@ int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest, 
 	change_begin_locked(gm);
 	for (i = m->count; i > at; i--)
 		entry_store(&m->region[i], &m->region[i - 1]);
-	entry_store(&m->region[at], &added);
+	entry_store(&m->region[at], added);
 	__atomic_store_n(&m->count, m->count + 1, __ATOMIC_RELAXED);
 	change_end_locked(gm);
 unlock:
 	pthread_mutex_unlock(&gm->lock);
 	return ret;
+}
+
+int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind)
+{
+	const struct gmem_region r = { gpa, bytes, hva, hva, kind, -1, 0 };
+
+	return region_add(gm, &r);
+}
+
+int gmem_add_backing(struct gmem *gm, u64 gpa, u64 bytes, const struct gmem_backing *b, u64 offset,
+		     enum gmem_kind kind)
+{
+	const struct gmem_region r = { gpa,  bytes, b->hva + offset, b->guest + offset,
+				       kind, b->fd, offset };
+
+	if (offset > b->bytes || bytes > b->bytes - offset)
+		return -EINVAL;
+	return region_add(gm, &r);
 }
 
 int gmem_remove(struct gmem *gm, u64 gpa)
@@ -229,6 +255,16 @@ static int find(struct gmem *gm, u32 sequence, u64 gpa, struct gmem_region *out)
 	return unchanged(gm, sequence) ? ret : -EAGAIN;
 }
 
+int gmem_find(struct gmem *gm, u64 gpa, struct gmem_region *out)
+{
+	int ret;
+
+	do
+		ret = find(gm, look(gm), gpa, out);
+	while (ret == -EAGAIN);
+	return ret;
+}
+
 static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
 {
 	struct gmem_donated *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
@@ -245,12 +281,10 @@ static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
 void *gmem_ptr(struct gmem *gm, u64 gpa, u64 len)
 {
 	struct gmem_region r;
-	int ret;
 
-	do
-		ret = find(gm, look(gm), gpa, &r);
-	while (ret == -EAGAIN);
-	if (ret || any_donated(gm, gpa, len))
+	if (gm->view)
+		return gm->view->ptr(gm->view_ctx, gpa, len);
+	if (gmem_find(gm, gpa, &r) || any_donated(gm, gpa, len))
 		return NULL;
 	return len <= r.bytes - (gpa - r.gpa) ? r.hva + (gpa - r.gpa) : NULL;
 }
@@ -301,17 +335,22 @@ static int gmem_access(struct gmem *gm, u64 gpa, void *buf, u64 len, enum access
 
 int gmem_read(struct gmem *gm, u64 gpa, void *dst, u64 len)
 {
-	return gmem_access(gm, gpa, dst, len, ACCESS_READ);
+	return gm->view ? gm->view->access(gm->view_ctx, gpa, dst, len, GMEM_READ)
+			: gmem_access(gm, gpa, dst, len, ACCESS_READ);
 }
 
 int gmem_write(struct gmem *gm, u64 gpa, const void *src, u64 len)
 {
-	return gmem_access(gm, gpa, (void *)(uintptr_t)src, len, ACCESS_WRITE);
+	void *buf = (void *)(uintptr_t)src;
+
+	return gm->view ? gm->view->access(gm->view_ctx, gpa, buf, len, GMEM_WRITE)
+			: gmem_access(gm, gpa, buf, len, ACCESS_WRITE);
 }
 
 int gmem_zero(struct gmem *gm, u64 gpa, u64 len)
 {
-	return gmem_access(gm, gpa, NULL, len, ACCESS_ZERO);
+	return gm->view ? gm->view->access(gm->view_ctx, gpa, NULL, len, GMEM_ZERO)
+			: gmem_access(gm, gpa, NULL, len, ACCESS_ZERO);
 }
 
 static struct gmem_donated *donated_create(const struct gmem_map *m)

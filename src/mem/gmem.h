@@ -27,6 +27,19 @@ struct gmem_region {
 	u8 *hva;   /* our own mapping: never taken away while the region exists */
 	u8 *guest; /* what the engine maps for the guest; donated pages are inaccessible here */
 	enum gmem_kind kind;
+	s32 fd; /* the same memory once more: the file and where in it; -1: not known */
+	u64 offset;
+};
+
+enum gmem_op { GMEM_READ, GMEM_WRITE, GMEM_ZERO };
+
+/*
+ * Memory that is not regions: each page is somewhere else, and may go away. Then
+ * accesses go here, and fail as a whole like any other. @ptr: within one page.
+ */
+struct gmem_view {
+	int (*access)(void *ctx, u64 gpa, void *buf, u64 len, enum gmem_op op);
+	void *(*ptr)(void *ctx, u64 gpa, u64 len);
 };
 
 struct gmem_map;
@@ -39,23 +52,30 @@ struct gmem {
 	pthread_mutex_t lock;	      /* serializes writers */
 	struct gmem_donated *donated; /* atomic; NULL until the first page is donated */
 	bool donated_faults;	      /* the guest's own access to a donated page is stopped */
+	const struct gmem_view *view; /* NULL: the regions of the map */
+	void *view_ctx;
 };
 
 int gmem_init(struct gmem *gm);
+/* The same for memory that is reached through @view only. */
+int gmem_init_view(struct gmem *gm, const struct gmem_view *view, void *ctx);
 /* Frees the maps, not the memory they name: whoever mapped that unmaps it. */
 void gmem_fini(struct gmem *gm);
 
 /* Adds a region. -EINVAL: unaligned or empty; -EEXIST: overlaps; -ENOMEM. */
 int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind);
-/* The same, where the guest's view of the memory is a mapping of its own. */
-int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest,
-		   enum gmem_kind kind);
+struct gmem_backing;
+/* The same with @bytes at @offset of @b, and the guest's view of them. */
+int gmem_add_backing(struct gmem *gm, u64 gpa, u64 bytes, const struct gmem_backing *b, u64 offset,
+		     enum gmem_kind kind);
 /* Removes the region that starts at @gpa. -ENOENT if there is none. */
 int gmem_remove(struct gmem *gm, u64 gpa);
 
 /* Number of regions, and a copy of the i-th (ordered by GPA). */
 u32 gmem_count(struct gmem *gm);
 struct gmem_region gmem_at(struct gmem *gm, u32 i);
+/* The region that contains @gpa. -EFAULT: none does. */
+int gmem_find(struct gmem *gm, u64 gpa, struct gmem_region *out);
 
 /*
  * Host address of @len bytes at @gpa if they lie in one region, else NULL. For
