@@ -6,6 +6,7 @@ CC	?= gcc
 V	?= 0
 FUZZ_SECONDS	?= 0
 FUZZ	?=
+KERNELS	?= build
 
 ninja	= ninja -C $(BUILD) $(if $(filter 1,$(V)),-v,--quiet)
 
@@ -39,11 +40,12 @@ demo: ready
 check: ready
 	@tools/guest-image || echo "make: no Debian root, tests that need one are skipped" >&2
 	@tools/mshv-image || echo "make: no image with QEMU, tests that need it are skipped" >&2
-	@tools/check $(BUILD) $(SUITES)
+	@KERNELS="$(KERNELS)" tools/check $(BUILD) $(SUITES)
 
 soak: ready
 	@tools/guest-image
 	@tools/mshv-image
+	@tools/setup --cross
 	@tools/check $(BUILD) soak
 
 check-unit: all
@@ -56,11 +58,11 @@ fuzz:
 bench: ready
 	@BUILD="$(BUILD)" tools/bench
 
-# Kernels with the series of linux/ (see linux/README.md), into the cache.
-linux-6.1 linux-6.12 linux-7.3: linux-%:
-	@tools/setup
+# Kernels with the series of linux/ (see linux/README.md), into the cache; then a boot as nested root.
+linux-6.1 linux-6.12 linux-7.3: linux-%: ready
 	@tools/linux fetch $*
 	@tools/linux build $*
+	@NESTOR=$(BUILD)/nestor tests/series.py series-$*-nested-root
 
 install: all
 	@DESTDIR="$(DESTDIR)" meson install -C $(BUILD) --no-rebuild
@@ -79,9 +81,10 @@ help:
 	@echo 'make check-unit   build and run the tests that need no machine (seconds)'
 	@echo 'make fuzz         run the fuzz targets until interrupted (FUZZ_SECONDS=, FUZZ=target)'
 	@echo 'make bench        measure against QEMU on KVM'
-	@echo 'make linux-6.1    build Linux 6.1 with the series of linux/; also linux-6.12, linux-7.3'
+	@echo 'make linux-6.1    build and boot Linux 6.1 with the series of linux/; also linux-6.12, linux-7.3'
 	@echo 'make install      install into DESTDIR=$(DESTDIR)/usr'
 	@echo 'make format       clang-format over the sources'
 	@echo 'make clean        remove $(BUILD)/'
 	@echo
 	@echo 'Variables: BUILD=directory CC=compiler V=1 SUITES="unit source boot ..." (make check)'
+	@echo '           KERNELS=cached (make check: no kernel is built, what needs one is skipped)'

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Linux as root, nested root and L1VH: which hypervisor it talks to, and how. Used as boots.py."""
-import glob, os, re, subprocess, sys
+import os, re, subprocess, sys
 
 import boots
 from boots import boot, case, check, nestor, scratch
@@ -19,20 +19,6 @@ NET = ("ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; echo @ping; "
        "ping -c 3 10.0.2.2; echo @end; sleep 1; ")
 
 NESTED_REGISTERS = ("NESTED_SCONTROL", "NESTED_SIMP", "NESTED_SIEFP", "NESTED_SINT2")
-
-
-def kernel_73():
-    """The Linux 7 of the cache that has MSHV_ROOT; None if it was not built."""
-    root = os.path.dirname(boots.HERE)
-    p = subprocess.run([root + "/tools/linux", "path", "7.3", "--unpatched"], capture_output=True,
-                       text=True)
-    path = p.stdout.strip().splitlines()[-1:] if p.returncode == 0 else []
-    return path[0] + "/bzImage" if path and os.path.isdir(path[0]) else (path or [None])[0]
-
-
-def skip(why):
-    print(f"ok - nothing # SKIP {why}")
-    boots.checks += 1
 
 
 def rows(path):
@@ -186,11 +172,8 @@ def hotplug():
 
 
 def linux7_case(role, cpus):
-    @case(f"{role}-7.3-{cpus}vp", timeout=300)
-    def run():
-        kernel = kernel_73()
-        if not kernel or not os.path.exists(kernel):
-            return skip("Linux 7 is not built: tools/linux build 7.3 --unpatched")
+    @case(f"{role}-7.3-{cpus}vp", timeout=300, kernels=("7.3 --unpatched",))
+    def run(kernel):
         net = () if role == "root" else ("--net", "user")
         with scratch() as d:
             r = boot(kernel, "--role", role, "--cpus", str(cpus), "--trace", d + "/t.txt", *net,
@@ -216,11 +199,8 @@ for role in ("root", "nested-root", "l1vh"):
         linux7_case(role, n)
 
 
-@case("root-7.3-power-off")
-def linux7_power_off():
-    kernel = kernel_73()
-    if not kernel or not os.path.exists(kernel):
-        return skip("Linux 7 is not built: tools/linux build 7.3 --unpatched")
+@case("root-7.3-power-off", kernels=("7.3 --unpatched",))
+def linux7_power_off(kernel):
     for role in ("root", "nested-root"):
         r = boot(kernel, "--role", role, sh="poweroff -f")
         check(f"{role}: it powers off through its hypervisor",

@@ -5,39 +5,13 @@ import lzma, os, re, shutil, subprocess, sys
 
 import boots
 import control
-from boots import Run, case, check, nestor, scratch
+from boots import (Run, case, check, debian, needs_debian, nestor, output, scratch, skip,
+                   world)
 
 for name in list(boots.cases):    # those of boots.py itself, not to be run twice
     del boots.cases[name]
 
-TOP = os.path.dirname(boots.HERE)
-
-
-def skip(why):
-    print(f"ok - nothing # SKIP {why}")
-    boots.checks += 1
-
-
-def output(*command):
-    p = subprocess.run(command, capture_output=True, text=True)
-    return p.stdout.strip() if p.returncode == 0 else ""
-
-
-def world(d, script, timeout=500):
-    """A shell script where machines can be run: here, or in the incubator. The directory $S is
-    gone afterwards and can do what a plain file system can: punch holes, O_DIRECT."""
-    text = ("set -u; PATH=$PATH:/usr/sbin:/sbin; D=%s; N=%s\n"
-            "S=$(mktemp -d /dev/shm/nestor-test.XXXXXX); trap 'rm -rf $S' EXIT; cd $S; export TMPDIR=$S\n" %
-            (d, boots.NESTOR)) + script
-    with open(d + "/world.sh", "w") as f:
-        f.write(text)
-    doctor = output(boots.NESTOR, "doctor", "--json")
-    if '"uses": "kvm"' in doctor:
-        import time
-        start = time.monotonic()
-        p = subprocess.run(["sh", d + "/world.sh"], capture_output=True, timeout=timeout)
-        return Run(p.returncode, p.stdout, p.stderr, time.monotonic() - start)
-    return nestor("incubator", "--", "sh", d + "/world.sh", timeout=timeout)
+TOP = boots.TOP
 
 
 def guest(d, name, text):
@@ -47,22 +21,8 @@ def guest(d, name, text):
     return f'"$(cat $D/{name})"'
 
 
-def debian():
-    path = output(TOP + "/tools/guest-image", "--path")
-    return path if os.path.exists(path) else None
-
-
 def kernel_dir(series):
     return output(TOP + "/tools/kernels", "path", series)
-
-
-def needs_debian(function):
-    def run():
-        if debian():
-            function(debian())
-        else:
-            skip("there is no Debian root; tools/guest-image makes it")
-    return run
 
 
 WAIT = ('wait_for() { n=0; while [ ! -e "$1" ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n + 1)); done; }\n')

@@ -182,6 +182,15 @@ static int set_nested_vector(void *cfg, const char *value, struct error *err)
 						 : error_set(err, -EINVAL, "not any or 0x31-0x34");
 }
 
+static int set_nested_vp_index(void *cfg, const char *value, struct error *err)
+{
+	bool reversed = !strcmp(value, "reversed");
+
+	((struct run_config *)cfg)->machine.nested_vps_reversed = reversed;
+	return reversed || !strcmp(value, "same") ? 0
+						  : error_set(err, -EINVAL, "not same or reversed");
+}
+
 static int set_json(void *cfg, const char *value, struct error *err)
 {
 	((struct run_config *)cfg)->json = true;
@@ -223,6 +232,9 @@ const struct option_row run_options[] = {
 	  set_quirks },
 	{ "nested-vmbus-vector", "any|0x31-0x34",
 	  "vectors L0 takes on a SINT of a nested root (default any)", set_nested_vector },
+	{ "nested-vp-index", "same|reversed",
+	  "how L0 numbers the VPs of a nested root, compared to L1 (default same)",
+	  set_nested_vp_index },
 	{ "donated-pages", "fault|ignore",
 	  "what happens when a root touches memory it deposited (default fault)", set_donated },
 	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text",

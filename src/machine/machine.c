@@ -423,12 +423,15 @@ static int create_vps(struct machine *m, const struct machine_config *cfg,
 
 	for (u32 i = 0; !ret && i < cfg->cpus; i++) {
 		ret = vp_create(m->partition, m->vcpus[i], &vp);
-		if (!ret && m->outer)
-			ret = vp_create(m->outer, m->vcpus[i], &vp->outer);
 		if (!ret)
 			ret = cpu_model_for_vp(cpu, m->partition, i, cfg->cpus, own);
 		if (!ret)
 			ret = m->vcpus[i]->ops->vcpu_set_cpuid(m->vcpus[i], own->leaf, own->count);
+	}
+	/* The two hypervisors number VPs each for itself, in the order of creation. */
+	for (u32 i = 0; !ret && m->outer && i < cfg->cpus; i++) {
+		vp = m->partition->vps[cfg->nested_vps_reversed ? cfg->cpus - 1 - i : i];
+		ret = vp_create(m->outer, vp->vcpu, &vp->outer);
 	}
 	free(own);
 	return ret;

@@ -24,6 +24,7 @@ struct machine_config {
 	bool quirks_auto; /* whatever the kernel's release needs; else exactly quirks */
 	u32 quirks;
 	bool nested_vectors_reserved; /* L0 takes only 0x31-0x34 on a SINT of a nested root */
+	bool nested_vps_reversed;     /* L0 numbers a nested root's VPs from the last one */
 	bool donated_ignore;	      /* a root may touch pages it has deposited */
 	const struct net_spec *nets;
 	u32 net_count;
