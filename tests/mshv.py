@@ -174,7 +174,7 @@ ACCEL=${ACCEL:-mshv} CPU=${CPU:-host} SERIES=${SERIES:-6.12}
 mount -t tmpfs tmpfs /tmp 2>/dev/null; cd /tmp
 # A disk whose first bytes are what standard input says.
 disk() { rm -f $1; truncate -s 1M $1; dd of=$1 conv=notrunc bs=64k 2>/dev/null; }
-qemu() { timeout -k 5 ${LIMIT:-180} qemu-system-x86_64 -accel $ACCEL -cpu $CPU -nodefaults -display none -no-reboot "$@"; }
+qemu() { timeout -k 5 ${LIMIT:-420} qemu-system-x86_64 -accel $ACCEL -cpu $CPU -nodefaults -display none -no-reboot "$@"; }
 linux() { # DISK LOG [OPTION...]: the stock kernel by -kernel
 	d=$1 l=$2; shift 2
 	qemu -machine q35 -m 128 -kernel /vm/vmlinuz-$SERIES -initrd /vm/initrd-$SERIES -append "console=ttyS0 quiet panic=-1" \
@@ -205,13 +205,13 @@ def check_machine(text, cpus, what="the machine"):
 
 
 def qemu_case(role, cpus):
-    @case(f"mshv-qemu-{role}-{cpus}vp", timeout=500)
+    @case(f"mshv-qemu-{role}-{cpus}vp", timeout=700)
     @needs_image
     def run():
         with scratch() as d:
             r = qemu_root(role, f"disk a.img </tmp/machine.sh; linux a.img a.log -smp {cpus}; s=$?; "
                           "echo; echo @qemu; echo $s; echo @a; cat a.log; echo; ",
-                          "--trace", d + "/t.txt", cpus=min(cpus + 1, 4), seconds=440)
+                          "--trace", d + "/t.txt", cpus=min(cpus + 1, 4), seconds=560)
             check("the root ends with 0", r.code == 0, r)
             check("QEMU ends with 0", r.section("qemu").strip() == "0", r)
             check_machine(between(r.out, "@a\n", "@dmesg"), cpus)
@@ -273,8 +273,8 @@ EOF
 disk a.img <paint.sh; mkfifo monitor
 qemu %s -vga std -monitor stdio -serial file:a.log -drive file=a.img,format=raw,if=none,id=d \
 	-device virtio-blk-pci,drive=d <monitor >monitor.log & p=$!; exec 3>monitor
-until_says a.log '@grub' 120 && sleep 1; dump loader
-until_says a.log '@painted' 120 && sleep 2; dump linux
+until_says a.log '@grub' 240 && sleep 1; dump loader
+until_says a.log '@painted' 200 && sleep 2; dump linux
 until_says a.log '@status' 60; wait $p; s=$?; exec 3>&-; echo; echo @qemu; echo $s; echo @a; grep -v '^[[:space:]]*$' a.log; echo
 """
 
@@ -293,10 +293,10 @@ def alike(a, b):
 
 
 def firmware_case(name):
-    @case(f"mshv-qemu-{name}", timeout=500)
+    @case(f"mshv-qemu-{name}", timeout=700)
     @needs_image
     def run():
-        r = qemu_root("root", "LIMIT=300; " + SCREEN % (PAINT, FIRMWARE[name]), cpus=2, seconds=440)
+        r = qemu_root("root", "LIMIT=500; " + SCREEN % (PAINT, FIRMWARE[name]), cpus=2, seconds=600)
         check("the root ends with 0", r.code == 0, r)
         check("the loader is started by the firmware",
               f"@grub {'pc' if name == 'bios' else 'efi'}" in r.out, r)
