@@ -257,13 +257,14 @@ PAINT = r"""
 echo "@machine $(uname -r)"
 printf '\033[41m\033[2J\033[H' >/dev/tty0; echo "@painted"; sleep ${SLEEP:-20}
 """
+DISK = "-machine q35 -drive file=boot.img,format=raw,if=none,id=b -device ide-hd,drive=b,bus=ide.0,bootindex=0"
 FIRMWARE = {
-    "bios": "-machine pc -drive file=boot.img,format=raw,if=ide,index=0 -m 128",
-    "uefi": "-machine q35 -m 256 -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd "
-            "-drive if=pflash,format=raw,file=vars.fd -drive file=boot.img,format=raw,if=none,id=b "
-            "-device ide-hd,drive=b,bus=ide.0,bootindex=0",
+    "bios": DISK + " -m 128",
+    "uefi": "-m 256 -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd "
+            "-drive if=pflash,format=raw,file=vars.fd " + DISK,
 }
 SCREEN = r"""
+trap "" PIPE
 dump() { sync; echo "screendump /tmp/$1.ppm" >&3; n=0; until [ -s $1.ppm ] || [ $n -gt 50 ]; do sleep 0.2; n=$((n + 1)); done
 	sleep 1; echo "@$1"; head -n 2 $1.ppm | tail -n 1
 	tail -c +$(($(head -n 3 $1.ppm | wc -c) + 1)) $1.ppm | od -An -v -tx1 -w3 | sort | uniq -c | sort -rn | head -n 3; }
