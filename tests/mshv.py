@@ -174,7 +174,7 @@ ACCEL=${ACCEL:-mshv} CPU=${CPU:-host} SERIES=${SERIES:-6.12}
 mount -t tmpfs tmpfs /tmp 2>/dev/null; cd /tmp
 # A disk whose first bytes are what standard input says.
 disk() { rm -f $1; truncate -s 1M $1; dd of=$1 conv=notrunc bs=64k 2>/dev/null; }
-qemu() { timeout -k 5 ${LIMIT:-180} qemu-system-x86_64 -accel $ACCEL -cpu $CPU -nodefaults -display none -no-reboot "$@"; }
+qemu() { timeout -k 5 ${LIMIT:-420} qemu-system-x86_64 -accel $ACCEL -cpu $CPU -nodefaults -display none -no-reboot "$@"; }
 linux() { # DISK LOG [OPTION...]: the stock kernel by -kernel
 	d=$1 l=$2; shift 2
 	qemu -machine q35 -m 128 -kernel /vm/vmlinuz-$SERIES -initrd /vm/initrd-$SERIES -append "console=ttyS0 quiet panic=-1" \
@@ -205,13 +205,13 @@ def check_machine(text, cpus, what="the machine"):
 
 
 def qemu_case(role, cpus):
-    @case(f"mshv-qemu-{role}-{cpus}vp", timeout=500)
+    @case(f"mshv-qemu-{role}-{cpus}vp", timeout=700)
     @needs_image
     def run():
         with scratch() as d:
             r = qemu_root(role, f"disk a.img </tmp/machine.sh; linux a.img a.log -smp {cpus}; s=$?; "
                           "echo; echo @qemu; echo $s; echo @a; cat a.log; echo; ",
-                          "--trace", d + "/t.txt", cpus=min(cpus + 1, 4), seconds=440)
+                          "--trace", d + "/t.txt", cpus=min(cpus + 1, 4), seconds=560)
             check("the root ends with 0", r.code == 0, r)
             check("QEMU ends with 0", r.section("qemu").strip() == "0", r)
             check_machine(between(r.out, "@a\n", "@dmesg"), cpus)
@@ -257,13 +257,14 @@ PAINT = r"""
 echo "@machine $(uname -r)"
 printf '\033[41m\033[2J\033[H' >/dev/tty0; echo "@painted"; sleep ${SLEEP:-20}
 """
+DISK = "-machine q35 -drive file=boot.img,format=raw,if=none,id=b -device ide-hd,drive=b,bus=ide.0,bootindex=0"
 FIRMWARE = {
-    "bios": "-machine pc -drive file=boot.img,format=raw,if=ide,index=0 -m 128",
-    "uefi": "-machine q35 -m 256 -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd "
-            "-drive if=pflash,format=raw,file=vars.fd -drive file=boot.img,format=raw,if=none,id=b "
-            "-device ide-hd,drive=b,bus=ide.0,bootindex=0",
+    "bios": DISK + " -m 128",
+    "uefi": "-m 256 -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd "
+            "-drive if=pflash,format=raw,file=vars.fd " + DISK,
 }
 SCREEN = r"""
+trap "" PIPE
 dump() { sync; echo "screendump /tmp/$1.ppm" >&3; n=0; until [ -s $1.ppm ] || [ $n -gt 50 ]; do sleep 0.2; n=$((n + 1)); done
 	sleep 1; echo "@$1"; head -n 2 $1.ppm | tail -n 1
 	tail -c +$(($(head -n 3 $1.ppm | wc -c) + 1)) $1.ppm | od -An -v -tx1 -w3 | sort | uniq -c | sort -rn | head -n 3; }
@@ -273,8 +274,8 @@ EOF
 disk a.img <paint.sh; mkfifo monitor
 qemu %s -vga std -monitor stdio -serial file:a.log -drive file=a.img,format=raw,if=none,id=d \
 	-device virtio-blk-pci,drive=d <monitor >monitor.log & p=$!; exec 3>monitor
-until_says a.log '@grub' 120 && sleep 1; dump loader
-until_says a.log '@painted' 120 && sleep 2; dump linux
+until_says a.log '@grub' 240 && sleep 1; dump loader
+until_says a.log '@painted' 200 && sleep 2; dump linux
 until_says a.log '@status' 60; wait $p; s=$?; exec 3>&-; echo; echo @qemu; echo $s; echo @a; grep -v '^[[:space:]]*$' a.log; echo
 """
 
@@ -293,10 +294,10 @@ def alike(a, b):
 
 
 def firmware_case(name):
-    @case(f"mshv-qemu-{name}", timeout=500)
+    @case(f"mshv-qemu-{name}", timeout=700)
     @needs_image
     def run():
-        r = qemu_root("root", "LIMIT=300; " + SCREEN % (PAINT, FIRMWARE[name]), cpus=2, seconds=440)
+        r = qemu_root("root", "LIMIT=500; " + SCREEN % (PAINT, FIRMWARE[name]), cpus=2, seconds=600)
         check("the root ends with 0", r.code == 0, r)
         check("the loader is started by the firmware",
               f"@grub {'pc' if name == 'bios' else 'efi'}" in r.out, r)
