@@ -95,8 +95,12 @@ int gmem_zero(struct gmem *gm, u64 gpa, u64 len);
  * donated already; -ENOMEM.
  */
 int gmem_donate(struct gmem *gm, u64 gpa, u32 serial);
-/* The serial a page was donated with, or 0. */
+/* A donated page that its guest may use again, or no more: it stays donated. -EINVAL: it is not. */
+int gmem_lend(struct gmem *gm, u64 gpa, bool lent);
+/* The serial a page that nothing reaches was donated with, or 0. */
 u32 gmem_donated(struct gmem *gm, u64 gpa);
+/* Donated, lent or not. */
+bool gmem_given(struct gmem *gm, u64 gpa);
 
 /*
  * One shared anonymous block (a memfd), the backing of a VM's RAM. Sparse:

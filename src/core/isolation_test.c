@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+/* What a hostile parent or child tried, each once with success. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/child_call_test.h"
+#include "core/child_cpuid.h"
+#include "core/gpa_map_internal.h"
+#include "hvdef/child.h"
+#include "hvdef/gpa.h"
+#include "hvdef/port.h"
+#include "hvdef/vp_cpuid.h"
+
+#define HOLE  0x40000000ull /* of the child's, as all it has but for what a test maps */
+#define PLACE (GPA_LEAF_PAGES * (u64)PAGE_BYTES)
+
+static enum hv_status deposit_one(u64 id, u64 gpn)
+{
+	const u64 in[2] = { id, gpn };
+
+	return cc_call(HVCALL_DEPOSIT_MEMORY | 1ull << 32, in, sizeof(in));
+}
+
+static enum hv_status map_one(u64 gpn, u64 source)
+{
+	const u64 in[4] = { cc.p->id, gpn, HV_MAP_GPA_READABLE | HV_MAP_GPA_WRITABLE, source };
+
+	return cc_call(HVCALL_MAP_GPA_PAGES | 1ull << 32, in, sizeof(in));
+}
+
+/* A page in two pools would come back twice, and be written to between. */
+static void test_a_lent_page_belongs_to_one_pool(void **state)
+{
+	struct hv_input_map_vp_state_page in = { .page = { .partition_id = cc.p->id,
+							   .type = HV_STATE_PAGE_REGISTERS } };
+	struct hv_input_map_stats_page2 stats = { { .type = HV_STATS_HYPERVISOR }, 0 };
+	u64 gpn;
+
+	assert_int_equal(CC_CALL(HVCALL_MAP_VP_STATE_PAGE, in), HV_STATUS_SUCCESS);
+	gpn = stats.map_location = *(u64 *)cc_out();
+	assert_non_null(gmem_ptr(&cc.ct.gmem, gpn << PAGE_SHIFT, PAGE_BYTES));
+	assert_int_equal(deposit_one(HV_PARTITION_ID_SELF, gpn), HV_STATUS_INVALID_PARAMETER);
+	assert_int_equal(deposit_one(cc.p->id, gpn), HV_STATUS_INVALID_PARAMETER);
+	assert_int_equal(map_one(0, gpn), HV_STATUS_INVALID_PARAMETER);
+	assert_int_equal(CC_CALL(HVCALL_MAP_STATS_PAGE2, stats), HV_STATUS_INVALID_PARAMETER);
+	assert_int_equal(CC_CALL(HVCALL_UNMAP_VP_STATE_PAGE, in.page), HV_STATUS_SUCCESS);
+	assert_null(gmem_ptr(&cc.ct.gmem, gpn << PAGE_SHIFT, PAGE_BYTES));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CC_TEST(test_a_lent_page_belongs_to_one_pool),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
