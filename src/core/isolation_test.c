@@ -51,10 +51,33 @@ static void test_a_lent_page_belongs_to_one_pool(void **state)
 	assert_null(gmem_ptr(&cc.ct.gmem, gpn << PAGE_SHIFT, PAGE_BYTES));
 }
 
+/* A child whose VPs have numbers with gaps asks for all of them. */
+static void test_apic_ids_where_vps_are_missing(void **state)
+{
+	const struct hypercall_regs regs = { HVCALL_GET_VP_INDEX_FROM_APIC_ID | 1ull << 32 |
+						     HV_HYPERCALL_FAST,
+					     HV_PARTITION_ID_SELF, 0, true };
+	struct fake_vcpu *v = fake_vcpu(cc.vp[0]->vcpu);
+	u64 result;
+	u32 id = 5;
+
+	cc.p->config.features_edx = TEST_ALL_FEATURES;
+	cc_create_vp(5);
+	for (; id <= 6; id++) {
+		memcpy(v->xmm[0], &id, sizeof(id));
+		assert_int_equal(hypercall_execute(cc.vp[0], &regs, &result), VP_OK);
+		assert_int_equal(HV_HYPERCALL_RESULT(id == 5 ? HV_STATUS_SUCCESS
+							     : HV_STATUS_INVALID_PARAMETER,
+						     id == 5),
+				 result);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CC_TEST(test_a_lent_page_belongs_to_one_pool),
+		CC_TEST(test_apic_ids_where_vps_are_missing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
