@@ -436,6 +436,16 @@ static void window_restore(struct gpa_map *map, u64 gpn, u64 entry)
 		gpa_window_none(map, gpn, 1);
 }
 
+/* A child that moves its page about must not fill our memory with the places where it was. */
+static void leaf_free_unused(struct gpa_map *map, u64 gpn)
+{
+	const struct gpa_leaf *leaf = gpa_table_leaf(&map->table, gpn);
+
+	if (leaf && leaf->count[GPA_STATE_UNMAPPED] == GPA_LEAF_PAGES && !leaf->overlays &&
+	    !leaf->reshape)
+		gpa_map_leaf_free_locked(map, gpn);
+}
+
 static void overlay_remove_locked(struct gpa_map *map, u64 gpn)
 {
 	struct gpa_leaf *leaf = gpa_table_leaf(&map->table, gpn);
@@ -492,6 +502,7 @@ int gpa_map_overlay(struct gpa_map *map, u64 gpa, void *page)
 		overlay_remove_locked(map, gpn);
 		if (page)
 			ret = overlay_add_locked(map, gpn, page);
+		leaf_free_unused(map, gpn);
 		gpa_map_changed_locked(map);
 	}
 	pthread_rwlock_unlock(&map->lock);

@@ -73,11 +73,31 @@ static void test_apic_ids_where_vps_are_missing(void **state)
 	}
 }
 
+/* A page that is laid over one hole after the other leaves none of them behind. */
+static void test_overlays_that_move_cost_nothing(void **state)
+{
+	struct gpa_map *map = cc.p->child->map;
+
+	cc.p->config.privileges = TEST_ALL_PRIVILEGES;
+	for (u64 gpa = HOLE; gpa < HOLE + 8 * PLACE; gpa += PLACE)
+		core_test_write(cc.vp[0], HV_X64_MSR_SIMP, gpa | HV_MSR_PAGE_ENABLE);
+	for (u64 gpa = HOLE; gpa < HOLE + 7 * PLACE; gpa += PLACE)
+		assert_null(gpa_table_leaf(&map->table, gpa >> PAGE_SHIFT));
+	assert_non_null(gpa_table_leaf(&map->table, (HOLE + 7 * PLACE) >> PAGE_SHIFT));
+	core_test_write(cc.vp[0], HV_X64_MSR_SIMP, 0);
+	/* Nor one that could not be laid there. */
+	fake_fail_maps(cc.p->vm, 1);
+	assert_int_equal(msr_write(cc.vp[0], HV_X64_MSR_SIMP, HOLE | HV_MSR_PAGE_ENABLE),
+			 VP_FAULT_GP);
+	assert_null(gpa_table_leaf(&map->table, HOLE >> PAGE_SHIFT));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CC_TEST(test_a_lent_page_belongs_to_one_pool),
 		CC_TEST(test_apic_ids_where_vps_are_missing),
+		CC_TEST(test_overlays_that_move_cost_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
