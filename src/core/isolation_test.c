@@ -92,12 +92,32 @@ static void test_overlays_that_move_cost_nothing(void **state)
 	assert_null(gpa_table_leaf(&map->table, HOLE >> PAGE_SHIFT));
 }
 
+/* Two at one place; when the upper one goes, the host has just failed the child. */
+static void test_an_overlay_that_cannot_be_seen_again(void **state)
+{
+	struct gpa_map *map = cc.p->child->map;
+	struct gpa_ask ask = { 0 };
+
+	cc.p->config.privileges = TEST_ALL_PRIVILEGES;
+	core_test_write(cc.vp[0], HV_X64_MSR_SIEFP, HOLE | HV_MSR_PAGE_ENABLE);
+	core_test_write(cc.vp[0], HV_X64_MSR_SIMP, HOLE | HV_MSR_PAGE_ENABLE);
+	assert_int_equal(map_one(0, 0x100), HV_STATUS_SUCCESS);
+	fake_fail_maps(cc.p->vm, 1);
+	assert_false(gpa_map_prepare(map, &ask));
+	core_test_write(cc.vp[0], HV_X64_MSR_SIMP, 0);
+	assert_ptr_equal(cc.vp[0]->synic.siefp_page.page, cc.vp[0]->synic.siefp_page.own);
+	core_test_write(cc.vp[0], HV_X64_MSR_SIEFP, 0);
+	for (u32 i = 0; i < GPA_OVERLAYS_MAX; i++)
+		assert_false(map->overlays.used[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CC_TEST(test_a_lent_page_belongs_to_one_pool),
 		CC_TEST(test_apic_ids_where_vps_are_missing),
 		CC_TEST(test_overlays_that_move_cost_nothing),
+		CC_TEST(test_an_overlay_that_cannot_be_seen_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
