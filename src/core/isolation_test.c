@@ -111,6 +111,32 @@ static void test_an_overlay_that_cannot_be_seen_again(void **state)
 		assert_false(map->overlays.used[i]);
 }
 
+static enum hv_status cpuid_result(u32 leaf)
+{
+	struct hv_input_register_cpuid_result in = { .partition_id = cc.p->id,
+						     .vp_index = HV_ANY_VP,
+						     .intercept_type = HV_INTERCEPT_TYPE_CPUID,
+						     .eax = leaf };
+
+	return CC_CALL(HVCALL_REGISTER_INTERCEPT_RESULT, in);
+}
+
+static void test_cpuid_results_are_paid_for(void **state)
+{
+	u32 leaf = 0x10000, in_use = deposit_get(&cc.p->deposit).in_use;
+	u64 gpn;
+
+	for (u32 i = 0; i < 65; i++)
+		assert_int_equal(cpuid_result(leaf++), HV_STATUS_SUCCESS);
+	assert_int_equal(deposit_get(&cc.p->deposit).in_use, in_use + 2 * DEPOSIT_CPUID);
+	while (deposit_withdraw(&cc.p->deposit, &gpn) == HV_STATUS_SUCCESS)
+		;
+	for (u32 i = 65; i < 128; i++)
+		assert_int_equal(cpuid_result(leaf++), HV_STATUS_SUCCESS);
+	assert_int_equal(cpuid_result(leaf), HV_STATUS_INSUFFICIENT_MEMORY);
+	assert_int_equal(cpuid_result(leaf - 1), HV_STATUS_SUCCESS); /* said again */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -118,6 +144,7 @@ int main(void)
 		CC_TEST(test_apic_ids_where_vps_are_missing),
 		CC_TEST(test_overlays_that_move_cost_nothing),
 		CC_TEST(test_an_overlay_that_cannot_be_seen_again),
+		CC_TEST(test_cpuid_results_are_paid_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
