@@ -131,6 +131,8 @@ static int access_page(struct gpa_map *map, u64 gpa, u8 *buf, u64 len, enum gmem
 		memcpy(buf, at, len);
 	else if (op == GMEM_WRITE)
 		memcpy(at, buf, len);
+	else if (op == GMEM_OR)
+		__atomic_fetch_or((u32 *)(void *)at, *(const u32 *)(void *)buf, __ATOMIC_RELAXED);
 	else
 		memset(at, 0, len);
 	if (op != GMEM_READ)

@@ -137,6 +137,30 @@ static void test_cpuid_results_are_paid_for(void **state)
 	assert_int_equal(cpuid_result(leaf - 1), HV_STATUS_SUCCESS); /* said again */
 }
 
+/* Bits in an entry of a table: only where the child could write them, and told as written. */
+static void test_bits_of_page_tables(void **state)
+{
+	const u64 ro[4] = { cc.p->id, 1, HV_MAP_GPA_READABLE, 0x101 };
+	const u64 states[3] = { cc.p->id, 0, 0 };
+	u32 *words = (u32 *)(void *)(cc.ct.ram + 0x100 * PAGE_BYTES);
+
+	assert_int_equal(map_one(0, 0x100), HV_STATUS_SUCCESS);
+	assert_int_equal(cc_call(HVCALL_MAP_GPA_PAGES | 1ull << 32, ro, sizeof(ro)),
+			 HV_STATUS_SUCCESS);
+	gpa_map_track(cc.p->child->map, true);
+	words[2] = 1;
+	assert_int_equal(gmem_or(cc.p->gmem, 8, 0x60), 0);
+	assert_int_equal(words[2], 0x61);
+	assert_true(gmem_or(cc.p->gmem, 9, 1) < 0);
+	assert_true(gmem_or(cc.p->gmem, PAGE_BYTES, 1) < 0);
+	assert_true(gmem_or(cc.p->gmem, 2 * PAGE_BYTES, 1) < 0);
+	assert_int_equal(words[PAGE_BYTES / 4], 0);
+	assert_int_equal(
+		cc_call(HVCALL_GET_GPA_PAGES_ACCESS_STATE | 1ull << 32, states, sizeof(states)),
+		HV_STATUS_SUCCESS);
+	assert_int_equal(*(u8 *)cc_out(), HV_GPA_ACCESSED | HV_GPA_DIRTY);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -145,6 +169,7 @@ int main(void)
 		CC_TEST(test_overlays_that_move_cost_nothing),
 		CC_TEST(test_an_overlay_that_cannot_be_seen_again),
 		CC_TEST(test_cpuid_results_are_paid_for),
+		CC_TEST(test_bits_of_page_tables),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -363,6 +363,21 @@ int gmem_zero(struct gmem *gm, u64 gpa, u64 len)
 			: gmem_access(gm, gpa, NULL, len, ACCESS_ZERO);
 }
 
+int gmem_or(struct gmem *gm, u64 gpa, u32 bits)
+{
+	u32 *word;
+
+	if (gpa % sizeof(*word))
+		return -EINVAL;
+	if (gm->view)
+		return gm->view->access(gm->view_ctx, gpa, &bits, sizeof(bits), GMEM_OR);
+	word = gmem_ptr(gm, gpa, sizeof(*word));
+	if (!word)
+		return -EFAULT;
+	__atomic_fetch_or(word, bits, __ATOMIC_RELAXED);
+	return 0;
+}
+
 static struct gmem_donated *donated_create(const struct gmem_map *m)
 {
 	u64 pages = 0;

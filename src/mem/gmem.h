@@ -31,7 +31,7 @@ struct gmem_region {
 	u64 offset;
 };
 
-enum gmem_op { GMEM_READ, GMEM_WRITE, GMEM_ZERO };
+enum gmem_op { GMEM_READ, GMEM_WRITE, GMEM_ZERO, GMEM_OR };
 
 /*
  * Memory that is not regions: each page is somewhere else, and may go away. Then
@@ -87,6 +87,8 @@ void *gmem_ptr(struct gmem *gm, u64 gpa, u64 len);
 int gmem_read(struct gmem *gm, u64 gpa, void *dst, u64 len);
 int gmem_write(struct gmem *gm, u64 gpa, const void *src, u64 len);
 int gmem_zero(struct gmem *gm, u64 gpa, u64 len);
+/* Sets bits of an aligned word that the guest may be changing. */
+int gmem_or(struct gmem *gm, u64 gpa, u32 bits);
 
 /*
  * A page of RAM that its guest gave away: nothing reads or writes it through this
