@@ -114,8 +114,8 @@ static void on_crash(void *ctx, struct vp *vp, const struct crash_report *report
 
 static void on_stopped(void *ctx, struct partition *p)
 {
-	log_at(LOG_ERROR, "partition %llu was stopped: %s", (unsigned long long)p->id,
-	       p->stop_text);
+	log_limited(LOG_ERROR, "partition %llu was stopped: %s", (unsigned long long)p->id,
+		    p->stop_text);
 }
 
 static const struct partition_ops child_ops = {

@@ -17,7 +17,7 @@
 #include "hvdef/port.h"
 
 #define RESULTS_MAX    16384u /* 64 leaves for each of 256 VPs */
-#define RESULTS_GROW   64u
+#define RESULTS_GROW   64u    /* that a page of the pool pays for */
 #define LEAF_FEATURES  1u
 #define LEAF_XSAVE     0xDu
 #define ECX_X2APIC     BIT(21)
@@ -217,10 +217,33 @@ static struct result *find_locked(struct child_cpuid *c, const struct result *r)
 	return NULL;
 }
 
+/* The page is the results' until the partition ends. */
+static enum hv_status grow_locked(struct child *child, struct child_cpuid *c)
+{
+	struct deposit *pool = &child->partition->deposit;
+	enum hv_status status;
+	struct result *more;
+	u64 paid;
+
+	static_assert(RESULTS_GROW * sizeof(*more) <= PAGE_BYTES, "what is paid for");
+	status = deposit_take(pool, DEPOSIT_CPUID, &paid);
+	if (status != HV_STATUS_SUCCESS)
+		return status;
+	more = realloc(c->result, (c->capacity + RESULTS_GROW) * sizeof(*more));
+	if (!more) {
+		deposit_release(pool, paid);
+		return HV_STATUS_NO_RESOURCES;
+	}
+	c->result = more;
+	c->capacity += RESULTS_GROW;
+	return HV_STATUS_SUCCESS;
+}
+
 static enum hv_status store_locked(struct child *child, const struct result *r)
 {
 	struct child_cpuid *c = child->cpuid;
-	struct result *old, *more;
+	enum hv_status status;
+	struct result *old;
 
 	if (!c)
 		c = child->cpuid = calloc(1, sizeof(*c));
@@ -233,13 +256,9 @@ static enum hv_status store_locked(struct child *child, const struct result *r)
 	}
 	if (c->count == RESULTS_MAX)
 		return HV_STATUS_NO_RESOURCES;
-	if (c->count == c->capacity) {
-		more = realloc(c->result, (c->capacity + RESULTS_GROW) * sizeof(*more));
-		if (!more)
-			return HV_STATUS_NO_RESOURCES;
-		c->result = more;
-		c->capacity += RESULTS_GROW;
-	}
+	status = c->count == c->capacity ? grow_locked(child, c) : HV_STATUS_SUCCESS;
+	if (status != HV_STATUS_SUCCESS)
+		return status;
 	c->result[c->count++] = *r;
 	return HV_STATUS_SUCCESS;
 }

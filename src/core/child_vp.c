@@ -453,7 +453,9 @@ static enum hv_status delete_life_locked(struct partition *p, u32 index)
 	pthread_mutex_unlock(&p->child->vp_lock);
 	vp_join(vp);
 	withdraw_from_parent(vp);
+	pthread_mutex_lock(&vp->child->access); /* a call that found it before may be at it */
 	vp_reset(vp);
+	pthread_mutex_unlock(&vp->child->access);
 	for (u32 i = 0; i < DEPOSIT_VP; i++)
 		deposit_release(&p->deposit, vp->child->pool_gpn[i]);
 	return HV_STATUS_SUCCESS;

@@ -48,15 +48,6 @@ static bool grow_locked(struct deposit *d)
 	return true;
 }
 
-/* A page that its depositor may read again (statistics) is still in the pool. */
-static bool holds_locked(const struct deposit *d, u64 gpn)
-{
-	for (u32 i = 0; d->in_use && i < d->count; i++)
-		if (d->page[i].in_use && d->page[i].gpn == gpn)
-			return true;
-	return false;
-}
-
 enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial)
 {
 	enum hv_status status = HV_STATUS_SUCCESS;
@@ -66,11 +57,10 @@ enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial)
 		status = HV_STATUS_INVALID_PARTITION_STATE;
 	else if (!grow_locked(d))
 		status = HV_STATUS_NO_RESOURCES;
-	else if (gpn >> (64 - PAGE_SHIFT) || holds_locked(d, gpn) ||
-		 gmem_donate(d->gmem, gpn << PAGE_SHIFT, serial) < 0)
+	else if (gpn >> (64 - PAGE_SHIFT) || gmem_donate(d->gmem, gpn << PAGE_SHIFT, serial) < 0)
 		status = HV_STATUS_INVALID_PARAMETER;
 	else
-		d->page[d->count++] = (struct deposit_page){ .gpn = gpn, .serial = serial };
+		d->page[d->count++] = (struct deposit_page){ .gpn = gpn };
 	pthread_mutex_unlock(&d->lock);
 	return status;
 }
@@ -124,7 +114,7 @@ void *deposit_lend(struct deposit *d, u64 gpn)
 	void *page = NULL;
 
 	pthread_mutex_lock(&d->lock);
-	if (used_locked(d, gpn) && gmem_donate(d->gmem, gpn << PAGE_SHIFT, 0) == 0)
+	if (used_locked(d, gpn) && gmem_lend(d->gmem, gpn << PAGE_SHIFT, true) == 0)
 		page = gmem_ptr(d->gmem, gpn << PAGE_SHIFT, PAGE_BYTES);
 	pthread_mutex_unlock(&d->lock);
 	return page;
@@ -137,7 +127,7 @@ void deposit_unlend(struct deposit *d, u64 gpn)
 	pthread_mutex_lock(&d->lock);
 	page = used_locked(d, gpn);
 	if (page) {
-		gmem_donate(d->gmem, gpn << PAGE_SHIFT, page->serial);
+		gmem_lend(d->gmem, gpn << PAGE_SHIFT, false);
 		page->in_use = false;
 		d->in_use--;
 	}
@@ -154,7 +144,7 @@ void deposit_close(struct deposit *d)
 		if (!d->page[i].in_use)
 			continue;
 		d->page[i].in_use = false;
-		gmem_donate(d->gmem, d->page[i].gpn << PAGE_SHIFT, d->page[i].serial);
+		gmem_lend(d->gmem, d->page[i].gpn << PAGE_SHIFT, false);
 	}
 	pthread_mutex_unlock(&d->lock);
 }

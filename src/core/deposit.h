@@ -20,11 +20,11 @@
 #define DEPOSIT_STATE_PAGE 1u
 #define DEPOSIT_CHILD	   1u /* of its parent's pool */
 #define DEPOSIT_MAP	   1u /* 2 MiB of a child's address space in which something is mapped */
+#define DEPOSIT_CPUID	   1u /* 64 registered results of HvCallRegisterInterceptResult */
 #define DEPOSIT_INITIALIZE 8u /* of its own */
 
 struct deposit_page {
 	u64 gpn;
-	u32 serial; /* which DEPOSIT call brought it, from 1 */
 	bool in_use;
 };
 
@@ -44,7 +44,8 @@ void deposit_fini(struct deposit *d);
 /* A DEPOSIT call begins: its pages share a serial number. */
 u32 deposit_begin(struct deposit *d);
 /*
- * HV_STATUS_INVALID_PARAMETER: not RAM of the depositor's, or donated already;
+ * @serial: which DEPOSIT call brings it, from 1.
+ * HV_STATUS_INVALID_PARAMETER: not RAM of the depositor's, or donated already, to any pool;
  * HV_STATUS_NO_RESOURCES: the host cannot keep account of more.
  */
 enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial);

@@ -172,7 +172,7 @@ static bool source_ok(struct changing *c, u64 source)
 		r->bytes = 0;
 		return false;
 	}
-	return r->kind == GMEM_RAM && r->fd >= 0 && !gmem_donated(c->map->parent->gmem, source);
+	return r->kind == GMEM_RAM && r->fd >= 0 && !gmem_given(c->map->parent->gmem, source);
 }
 
 static enum hv_status element_check(struct changing *c, u32 i)

@@ -131,6 +131,8 @@ static int access_page(struct gpa_map *map, u64 gpa, u8 *buf, u64 len, enum gmem
 		memcpy(buf, at, len);
 	else if (op == GMEM_WRITE)
 		memcpy(at, buf, len);
+	else if (op == GMEM_OR)
+		__atomic_fetch_or((u32 *)(void *)at, *(const u32 *)(void *)buf, __ATOMIC_RELAXED);
 	else
 		memset(at, 0, len);
 	if (op != GMEM_READ)
@@ -436,6 +438,16 @@ static void window_restore(struct gpa_map *map, u64 gpn, u64 entry)
 		gpa_window_none(map, gpn, 1);
 }
 
+/* A child that moves its page about must not fill our memory with the places where it was. */
+static void leaf_free_unused(struct gpa_map *map, u64 gpn)
+{
+	const struct gpa_leaf *leaf = gpa_table_leaf(&map->table, gpn);
+
+	if (leaf && leaf->count[GPA_STATE_UNMAPPED] == GPA_LEAF_PAGES && !leaf->overlays &&
+	    !leaf->reshape)
+		gpa_map_leaf_free_locked(map, gpn);
+}
+
 static void overlay_remove_locked(struct gpa_map *map, u64 gpn)
 {
 	struct gpa_leaf *leaf = gpa_table_leaf(&map->table, gpn);
@@ -492,6 +504,7 @@ int gpa_map_overlay(struct gpa_map *map, u64 gpa, void *page)
 		overlay_remove_locked(map, gpn);
 		if (page)
 			ret = overlay_add_locked(map, gpn, page);
+		leaf_free_unused(map, gpn);
 		gpa_map_changed_locked(map);
 	}
 	pthread_rwlock_unlock(&map->lock);

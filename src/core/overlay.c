@@ -75,6 +75,8 @@ static int show_in_child(struct gpa_map *map, struct overlay *o)
 
 static void hide_in_child(struct gpa_map *map, struct overlay *o)
 {
+	if (o->page == o->own)
+		return; /* the map had no place for it when it should have been seen again */
 	gpa_map_overlay(map, o->gpa, NULL);
 	memcpy(o->own, o->page, PAGE_BYTES);
 	gpa_map_overlay_page_free(map, o->page);

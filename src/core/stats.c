@@ -165,10 +165,8 @@ static void remove_locked(struct partition *p, struct stats_page *s)
 {
 	struct root_state *r = &p->root;
 
-	if (s->deposited) {
-		gmem_donate(p->gmem, s->gpn << PAGE_SHIFT, 1);
-		deposit_release(&p->deposit, s->gpn);
-	}
+	if (s->deposited)
+		deposit_unlend(&p->deposit, s->gpn);
 	*s = r->stats[--r->stats_count];
 }
 
@@ -262,7 +260,7 @@ static enum hv_status map_locked(struct partition *p, const struct hv_input_map_
 	s->gpn = *gpn;
 	s->of = of;
 	s->deposited = true;
-	gmem_donate(p->gmem, *gpn << PAGE_SHIFT, 0); /* readable while it is mapped */
+	deposit_lend(&p->deposit, *gpn); /* readable while it is mapped */
 	commit_locked(p, s);
 	return HV_STATUS_SUCCESS;
 }
@@ -277,7 +275,7 @@ static enum hv_status map_at_locked(struct partition *p, const struct hv_input_m
 	if (ended(of))
 		return HV_STATUS_INVALID_PARTITION_STATE;
 	if (gpn >> (64 - PAGE_SHIFT) || !gmem_ptr(p->gmem, gpn << PAGE_SHIFT, PAGE_BYTES) ||
-	    gmem_donated(p->gmem, gpn << PAGE_SHIFT))
+	    gmem_given(p->gmem, gpn << PAGE_SHIFT))
 		return HV_STATUS_INVALID_PARAMETER;
 	s = add_locked(p, in);
 	if (!s)

@@ -470,6 +470,18 @@ static enum hv_status call_set_vp_registers(struct hypercall *hc)
 	return status;
 }
 
+/* A child's VPs have any indices. */
+static const struct vp *vp_with_apic_id(const struct partition *p, u32 id)
+{
+	for (u32 i = 0; i < p->config.max_vps; i++) {
+		const struct vp *vp = partition_vp(p, i);
+
+		if (vp && vp->vcpu->id == id)
+			return vp;
+	}
+	return NULL;
+}
+
 static enum hv_status call_vp_index_from_apic_id(struct hypercall *hc)
 {
 	const struct hv_input_vp_index_from_apic_id *in =
@@ -483,13 +495,11 @@ static enum hv_status call_vp_index_from_apic_id(struct hypercall *hc)
 	if (names_other_vtl(in->target_vtl))
 		return HV_STATUS_INVALID_PARAMETER;
 	for (; hc->rep < hc->rep_count; hc->rep++) {
-		u32 i;
+		const struct vp *vp = vp_with_apic_id(p, ids[hc->rep]);
 
-		for (i = 0; i < p->vp_count && p->vps[i]->vcpu->id != ids[hc->rep]; i++)
-			;
-		if (i == p->vp_count)
+		if (!vp)
 			return HV_STATUS_INVALID_PARAMETER;
-		out[hc->rep] = i;
+		out[hc->rep] = vp->index;
 	}
 	return HV_STATUS_SUCCESS;
 }

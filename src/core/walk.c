@@ -166,22 +166,20 @@ static bool table_writable(struct partition *p, u64 gpa)
 	return !p->child || gpa_map_lookup(p->child->map, gpa) == GPA_WRITABLE;
 }
 
-/* The guest's processors set these bits too, and the guest changes entries: atomically. */
+/*
+ * The guest's processors set these bits too, and the guest changes entries: atomically. The
+ * page may be taken from the child meanwhile, so no pointer to it is kept.
+ */
 static void set_bits(const struct walker *w, const struct walk_path *path)
 {
 	struct partition *p = w->vp->partition;
 
 	for (u32 i = 0; i < path->tables; i++) {
 		bool last = i == path->tables - 1;
-		u32 *entry = gmem_ptr(p->gmem, path->table[i], sizeof(*entry));
+		u64 bits = PTE_ACCESSED | (last && (w->flags & HV_TRANSLATE_WRITE) ? PTE_DIRTY : 0);
 
-		if (!entry || !table_writable(p, path->table[i]) ||
-		    (w->mode == &pae_mode && i == 0))
-			continue;
-		__atomic_fetch_or(entry,
-				  (u32)(PTE_ACCESSED |
-					(last && (w->flags & HV_TRANSLATE_WRITE) ? PTE_DIRTY : 0)),
-				  __ATOMIC_RELAXED);
+		if (table_writable(p, path->table[i]) && !(w->mode == &pae_mode && i == 0))
+			gmem_or(p->gmem, path->table[i], (u32)bits);
 	}
 }
 

@@ -22,7 +22,12 @@ struct gmem_map {
 	struct gmem_region region[];
 };
 
-/* Serial per page of the span that RAM covers; allocated sparsely by the kernel. */
+/*
+ * Serial per page of the span that RAM covers; allocated sparsely by the kernel. A page
+ * that is lent back is donated all the same, but nobody is kept from it.
+ */
+#define DONATED_LENT BIT(31)
+
 struct gmem_donated {
 	u64 pages;
 	u32 serial[];
@@ -265,6 +270,11 @@ int gmem_find(struct gmem *gm, u64 gpa, struct gmem_region *out)
 	return ret;
 }
 
+static bool out_of_reach(u32 serial)
+{
+	return serial && !(serial & DONATED_LENT);
+}
+
 static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
 {
 	struct gmem_donated *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
@@ -273,7 +283,7 @@ static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
 	if (likely(!d))
 		return false;
 	for (; gpn < end && gpn < d->pages; gpn++)
-		if (__atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED))
+		if (out_of_reach(__atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED)))
 			return true;
 	return false;
 }
@@ -353,6 +363,21 @@ int gmem_zero(struct gmem *gm, u64 gpa, u64 len)
 			: gmem_access(gm, gpa, NULL, len, ACCESS_ZERO);
 }
 
+int gmem_or(struct gmem *gm, u64 gpa, u32 bits)
+{
+	u32 *word;
+
+	if (gpa % sizeof(*word))
+		return -EINVAL;
+	if (gm->view)
+		return gm->view->access(gm->view_ctx, gpa, &bits, sizeof(bits), GMEM_OR);
+	word = gmem_ptr(gm, gpa, sizeof(*word));
+	if (!word)
+		return -EFAULT;
+	__atomic_fetch_or(word, bits, __ATOMIC_RELAXED);
+	return 0;
+}
+
 static struct gmem_donated *donated_create(const struct gmem_map *m)
 {
 	u64 pages = 0;
@@ -369,12 +394,24 @@ static struct gmem_donated *donated_create(const struct gmem_map *m)
 	return d;
 }
 
+/* @serial as it shall stand there. */
+static int serial_set_locked(struct gmem *gm, const struct gmem_region *r, u64 gpn, u32 serial)
+{
+	u32 *at = &gm->donated->serial[gpn];
+
+	if (gm->donated_faults && out_of_reach(*at) != out_of_reach(serial) &&
+	    mprotect(r->guest + ((gpn << PAGE_SHIFT) - r->gpa), PAGE_BYTES,
+		     out_of_reach(serial) ? PROT_NONE : PROT_READ | PROT_WRITE) < 0)
+		return -errno;
+	__atomic_store_n(at, serial, __ATOMIC_RELEASE);
+	return 0;
+}
+
 static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 {
 	struct gmem_region r;
 	struct gmem_donated *d = gm->donated;
 	u64 gpn = gpa >> PAGE_SHIFT;
-	u32 was;
 
 	/* The lock keeps the map as it is. */
 	if (find(gm, gm->sequence, gpa, &r) || r.kind != GMEM_RAM)
@@ -389,15 +426,21 @@ static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 	}
 	if (gpn >= d->pages)
 		return -EINVAL;
-	was = d->serial[gpn];
-	if (was && serial)
+	if (d->serial[gpn] && serial)
 		return -EEXIST;
-	if (gm->donated_faults && !was != !serial &&
-	    mprotect(r.guest + ((gpn << PAGE_SHIFT) - r.gpa), PAGE_BYTES,
-		     serial ? PROT_NONE : PROT_READ | PROT_WRITE) < 0)
-		return -errno;
-	__atomic_store_n(&d->serial[gpn], serial, __ATOMIC_RELEASE);
-	return 0;
+	return serial_set_locked(gm, &r, gpn, serial & ~DONATED_LENT);
+}
+
+static int lend_locked(struct gmem *gm, u64 gpa, bool lent)
+{
+	struct gmem_donated *d = gm->donated;
+	u64 gpn = gpa >> PAGE_SHIFT;
+	struct gmem_region r;
+
+	if (!d || gpn >= d->pages || !d->serial[gpn] || find(gm, gm->sequence, gpa, &r))
+		return -EINVAL;
+	return serial_set_locked(
+		gm, &r, gpn, lent ? d->serial[gpn] | DONATED_LENT : d->serial[gpn] & ~DONATED_LENT);
 }
 
 int gmem_donate(struct gmem *gm, u64 gpa, u32 serial)
@@ -410,12 +453,34 @@ int gmem_donate(struct gmem *gm, u64 gpa, u32 serial)
 	return ret;
 }
 
-u32 gmem_donated(struct gmem *gm, u64 gpa)
+int gmem_lend(struct gmem *gm, u64 gpa, bool lent)
+{
+	int ret;
+
+	pthread_mutex_lock(&gm->lock);
+	ret = lend_locked(gm, gpa, lent);
+	pthread_mutex_unlock(&gm->lock);
+	return ret;
+}
+
+static u32 serial_of(struct gmem *gm, u64 gpa)
 {
 	struct gmem_donated *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
 	u64 gpn = gpa >> PAGE_SHIFT;
 
 	return d && gpn < d->pages ? __atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED) : 0;
+}
+
+u32 gmem_donated(struct gmem *gm, u64 gpa)
+{
+	u32 serial = serial_of(gm, gpa);
+
+	return out_of_reach(serial) ? serial : 0;
+}
+
+bool gmem_given(struct gmem *gm, u64 gpa)
+{
+	return serial_of(gm, gpa) != 0;
 }
 
 int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes)

@@ -31,7 +31,7 @@ struct gmem_region {
 	u64 offset;
 };
 
-enum gmem_op { GMEM_READ, GMEM_WRITE, GMEM_ZERO };
+enum gmem_op { GMEM_READ, GMEM_WRITE, GMEM_ZERO, GMEM_OR };
 
 /*
  * Memory that is not regions: each page is somewhere else, and may go away. Then
@@ -87,6 +87,8 @@ void *gmem_ptr(struct gmem *gm, u64 gpa, u64 len);
 int gmem_read(struct gmem *gm, u64 gpa, void *dst, u64 len);
 int gmem_write(struct gmem *gm, u64 gpa, const void *src, u64 len);
 int gmem_zero(struct gmem *gm, u64 gpa, u64 len);
+/* Sets bits of an aligned word that the guest may be changing. */
+int gmem_or(struct gmem *gm, u64 gpa, u32 bits);
 
 /*
  * A page of RAM that its guest gave away: nothing reads or writes it through this
@@ -95,8 +97,12 @@ int gmem_zero(struct gmem *gm, u64 gpa, u64 len);
  * donated already; -ENOMEM.
  */
 int gmem_donate(struct gmem *gm, u64 gpa, u32 serial);
-/* The serial a page was donated with, or 0. */
+/* A donated page that its guest may use again, or no more: it stays donated. -EINVAL: it is not. */
+int gmem_lend(struct gmem *gm, u64 gpa, bool lent);
+/* The serial a page that nothing reaches was donated with, or 0. */
 u32 gmem_donated(struct gmem *gm, u64 gpa);
+/* Donated, lent or not. */
+bool gmem_given(struct gmem *gm, u64 gpa);
 
 /*
  * One shared anonymous block (a memfd), the backing of a VM's RAM. Sparse:
