@@ -4,6 +4,7 @@
 import os, re, shutil, subprocess, sys
 
 import boots
+import control
 from boots import case, check, nestor, scratch
 from roles import kernel_73
 
@@ -248,6 +249,79 @@ def three():
             check_machine(text, 2, n)
         check_kernel(r)
         check_calls(d + "/t.txt", 3, 6)
+
+
+# --- what is there of children, and that it is gone ---
+
+# A machine that works until its disk says that it is enough.
+WAITS = """echo "at work"; until dd if=/dev/vda bs=64k skip=1 count=1 2>/dev/null | grep -q enough; do
+sleep 0.5; echo 3 >/proc/sys/vm/drop_caches; done; echo enough
+"""
+LIVES = TOOLS + f"""cat >work <<'EOF'
+{WAITS}EOF
+echo "@up"; read line
+disk a.img <work; linux a.img a.log -smp 2 & until_says a.log 'at work' 150; echo "@work"; read line
+echo enough | dd of=a.img bs=64k seek=1 conv=notrunc 2>/dev/null; wait; cat a.log; echo "@gone"; read line
+"""
+
+
+def check_child(o):
+    """A machine with two processors is at work."""
+    own = [p for p in o["partitions"] if p["parent"] is None]
+    children = [p for p in o["partitions"] if p["parent"] is not None]
+    check("the root is a partition", len(own) == 1 and own[0]["state"] == "active", o["partitions"])
+    check("there is one child, of the root", len(children) == 1 and
+          children[0]["parent"] == own[0]["id"] and children[0]["state"] == "active", children)
+    p = children[0]
+    check("it has two VPs that have run", [v["index"] for v in p["vps"]] == [0, 1] and
+          all(v["exits"] and v["run_seconds"] > 0 for v in p["vps"]), p)
+    check("its memory is mapped: 192 MiB and some", p["mapped_pages"] >= 192 * 256, p)
+    check("it has a pool, and uses it", p["pool_pages"] >= p["pool_in_use"] > 8, p)
+    check("its intercepts are told by kind", p["intercepts_by_kind"].get("port I/O", 0) > 100 and
+          sum(p["intercepts_by_kind"].values()) == p["intercepts"], p)
+    c = o["children"]
+    check("and in the sum", c["created"] == 1 and c["destroyed"] == 0 and
+          c["vps_created"] == 2 and c["intercepts"] >= p["intercepts"], c)
+
+
+@case("mshv-stat", timeout=500)
+@needs_image
+def stat():
+    """nestor stat while a machine runs, and when every page and object is back."""
+    with control.Instance("--kernel", kernel_73(), "--role", "root", "--cpus", "2", "--memory", "1G", "--disk",
+                          image() + ",ro", "--append", "root=LABEL=nestor-mshv", "--", "sh", "-c", LIVES) as i:
+        def reaches(mark):
+            there = i.says(f"^{mark}$", 200)
+            check(f"it says {mark}", there, i)
+            o = control.answer("stat", i.name) if there else None
+            return o if o and "partitions" in o else sys.exit(1)
+
+        def go():
+            i.p.stdin.write(b"\n")
+            i.p.stdin.flush()
+
+        before = reaches("@up")
+        go()
+        check_child(reaches("@work"))
+        r = nestor("stat", i.name)
+        check("as text: a row for the child and one for each VP",
+              re.search(r"^    hv/\d+ of 1, active, 2 VPs( +\d+){6}$", r.out, re.M) and
+              len(re.findall(r"^      VP [01], \w+, [\d.]+ s( +\d+){2}$", r.out, re.M)) == 2, r)
+        go()
+        after = reaches("@gone")
+        c = after["children"]
+        check("the partition is gone", [p["id"] for p in after["partitions"]] == [1] and
+              (c["created"], c["destroyed"], c["left"]) == (1, 1, 0), c)
+        check("and its VPs", (c["vps_created"], c["vps_destroyed"]) == (2, 2), c)
+        check("the root's pool has nothing in use but what it had",
+              after["deposits"]["in_use"] == before["deposits"]["in_use"],
+              (before["deposits"], after["deposits"]))
+        check("hypercalls for an intercept", 0 < c["hypercalls_per_intercept"] < 10, c)
+        print(f"# {c['hypercalls']} hypercalls, {c['intercepts']} intercepts: {c['intercepts_by_kind']}")
+        go()
+        check("the root ends with 0", i.status() == 0, i)
+        check("and the summary says it", any(re.match(r"nestor: children: 1 created, 1 gone; VPs: 2 created, 2 gone",
+                                                      l) for l in i.err), i)
 
 
 # --- machines with firmware and a screen ---

@@ -77,6 +77,7 @@ void child_put(struct partition *p)
 void child_free(struct partition *p)
 {
 	struct child *c = p->child;
+	struct child_totals *totals = &p->hv->child_totals;
 
 	child_cpuid_destroy(p);
 	gpa_map_destroy(c->map);
@@ -87,6 +88,8 @@ void child_free(struct partition *p)
 	pthread_mutex_destroy(&c->level_lock);
 	pthread_mutex_destroy(&c->vp_lock);
 	pthread_cond_destroy(&c->vp_cond);
+	if (c->parent_gpn != ~0ull)
+		__atomic_fetch_add(&totals->destroyed, 1, __ATOMIC_RELAXED);
 	free(c);
 }
 
@@ -193,6 +196,7 @@ static int create(struct partition *parent, const struct hv_input_create_partiti
 		return ret;
 	}
 	c->parent_gpn = gpn;
+	__atomic_fetch_add(&parent->hv->child_totals.created, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -309,6 +313,7 @@ void children_destroy(struct partition *parent)
 	struct partition *p;
 
 	while ((p = get(parent, HV_PARTITION_ID_SELF))) {
+		__atomic_fetch_add(&parent->hv->child_totals.left, 1, __ATOMIC_RELAXED);
 		finalize(p);
 		remove_child(p);
 		child_put(p);

@@ -98,6 +98,7 @@ struct child_vp {
 	u64 emulation_hints;
 	u32 parent_vp; /* of the parent: who resumed it last is told of its next intercept */
 
+	u64 intercepts[INTERCEPT_KINDS]; /* so far; atomic */
 	/* The intercept under way: filled by intercept.c on the VP's thread. */
 	struct hv_message intercept;
 	/* Accesses that failed in a row at one instruction, and no page was found to blame. */

@@ -278,6 +278,26 @@ void child_ports_destroy(struct child_ports *ports)
 	free(ports);
 }
 
+u32 child_ports_count(const struct partition *p, u32 *connected)
+{
+	struct child_ports *ports = ports_if_any(p->child->parent);
+	struct list *pos;
+	u32 count = 0;
+
+	*connected = 0;
+	if (!ports)
+		return 0;
+	pthread_mutex_lock(&ports->control);
+	list_for_each(pos, &ports->ports) {
+		const struct port *port = list_entry(pos, struct port, link);
+
+		count += port->connection_partition == p->id;
+		*connected += port->child == p;
+	}
+	pthread_mutex_unlock(&ports->control);
+	return count;
+}
+
 /* The child that a call names as the partition at the other end. */
 static bool names_own_child(struct hypercall *hc, u64 id)
 {

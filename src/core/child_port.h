@@ -21,6 +21,9 @@ void child_ports_forget(struct partition *p);
 /* All ports of @parent are gone; its children's too. NULL is fine. */
 void child_ports_destroy(struct child_ports *ports);
 
+/* Ports of @p's parent that were made for @p, and how many of them it can ring. Any thread. */
+u32 child_ports_count(const struct partition *p, u32 *connected);
+
 /*
  * A call of @vp's that only its parent can answer, for the parent asked for calls
  * of that kind (HvCallInstallIntercept). True: hypercall.c leaves the call to

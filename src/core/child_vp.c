@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/trace.h"
+#include "core/census.h"
 #include "core/child_cpuid.h"
 #include "core/gpa_map.h"
 #include "core/intercept.h"
@@ -189,6 +190,7 @@ void child_vp_intercept(struct vp *vp)
 	struct child *c = child_of(vp);
 	struct child_vp *cv = vp->child;
 
+	census_intercept(vp, cv->intercept.type);
 	child_register_page_fill(vp);
 	if (cv->intercept_page)
 		memcpy(cv->intercept_page, &cv->intercept, sizeof(cv->intercept));
@@ -326,6 +328,7 @@ void child_vp_free(struct vp *vp)
 	vp->vcpu->ops->vcpu_destroy(vp->vcpu);
 	pthread_mutex_destroy(&vp->child->access);
 	free(vp->child);
+	__atomic_fetch_add(&vp->partition->hv->child_totals.vps_destroyed, 1, __ATOMIC_RELAXED);
 }
 
 /* The engine numbers local APICs by this id: that of a VP is its index. */
@@ -337,8 +340,10 @@ static int make(struct partition *p, u32 index, struct vp **out)
 
 	if (!ret)
 		ret = vp_create_child(p, index, vcpu, cv, out);
-	if (!ret)
+	if (!ret) {
+		__atomic_fetch_add(&p->hv->child_totals.vps_created, 1, __ATOMIC_RELAXED);
 		return 0;
+	}
 	if (vcpu)
 		vcpu->ops->vcpu_destroy(vcpu);
 	if (cv)

@@ -32,6 +32,28 @@ struct child_ports;
 struct connection;
 struct vp;
 
+/* Intercepts of children by kind; a row each in core/census.c. */
+enum intercept_kind {
+	INTERCEPT_IO,
+	INTERCEPT_UNMAPPED, /* MMIO, mostly */
+	INTERCEPT_GPA,
+	INTERCEPT_EOI,
+	INTERCEPT_HYPERCALL,
+	INTERCEPT_SINT,
+	INTERCEPT_UNRECOVERABLE, /* triple fault, or the parent resumed what cannot go on */
+	INTERCEPT_REGISTERS,
+	INTERCEPT_OTHER,
+	INTERCEPT_KINDS,
+};
+
+/* What children a hypervisor has had. Atomic; objects count as destroyed when they are freed. */
+struct child_totals {
+	u64 created, destroyed;
+	u64 left; /* of those destroyed: their parent ended before it deleted them */
+	u64 vps_created, vps_destroyed;
+	u64 intercepts[INTERCEPT_KINDS];
+};
+
 struct hypervisor {
 	const char *name; /* "hv", "L0", "L1": who served a call, in traces and tables */
 	struct refclock *clock;
@@ -39,6 +61,7 @@ struct hypervisor {
 	u64 next_partition_id;	       /* atomic */
 	pthread_mutex_t children_lock; /* guards: children, their references */
 	struct list children;	       /* struct child */
+	struct child_totals child_totals;
 	/* What a child's VP may have at most: the engine's processor. Set by the machine. */
 	struct engine *engine;
 	const struct engine_cpuid *child_cpuid;
