@@ -5,10 +5,9 @@ import os, re, shutil, subprocess, sys
 
 import boots
 import control
-from boots import case, check, nestor, scratch
-from roles import kernel_73
+from boots import case, check, nestor, scratch, skip
 
-for name in list(boots.cases):    # those of boots.py and roles.py, not to be run twice
+for name in list(boots.cases):    # of the modules above, not to be run twice
     del boots.cases[name]
 
 TOP = os.path.dirname(boots.HERE)
@@ -17,9 +16,10 @@ ROLES = ("root", "nested-root", "l1vh")
 WRONG = r"BUG|Oops|WARNING|refcount|leak|mshv.*(fail|error)|blocked for more"
 
 
-def skip(why):
-    print(f"ok - nothing # SKIP {why}")
-    boots.checks += 1
+def kernel_73():
+    """The Linux 7 of the cache that has MSHV_ROOT; None if it was not built."""
+    p = subprocess.run([TOP + "/tools/linux", "path", "7.3", "--unpatched"], capture_output=True, text=True)
+    return p.stdout.splitlines()[0] + "/bzImage" if p.returncode == 0 else None
 
 
 def root(role, *options, cpus=2, memory="2G", seconds=240, sh):
