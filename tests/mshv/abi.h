@@ -152,9 +152,6 @@ enum {
 
 /* What QEMU grants: hypercalls, SynIC, timers, clocks, VP index, frequencies, idle. */
 #define USUAL_FEATURES 0x06400ffbull
-/* Without which a Linux has no clock: hypercalls, SynIC, timers, reference counter and TSC, VP
- * index. */
-#define NEEDED_FEATURES 0x000003bbull
 
 enum {
 	R_EXPLICIT_SUSPEND = 0,

@@ -69,6 +69,9 @@ static void host_properties(void)
 	close(fd);
 }
 
+/* The local APIC by MSR, and TLB flushes: QEMU asks for them and does without. */
+#define NOT_OFFERED (1ull << 6 | 1ull << 25)
+
 static void assignable(void)
 {
 	struct {
@@ -84,8 +87,8 @@ static void assignable(void)
 
 	check(!error, "what can be assigned is told: status %#x", status);
 	check((u16)out[0] >= 1, "in one bank at least");
-	check((out[1] & NEEDED_FEATURES) == NEEDED_FEATURES, "what a Linux needs: %#llx",
-	      (unsigned long long)out[1]);
+	check_u64(out[1] & USUAL_FEATURES, USUAL_FEATURES & ~NOT_OFFERED,
+		  "what QEMU asks for and can have");
 	close(fd);
 }
 
