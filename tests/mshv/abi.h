@@ -277,9 +277,14 @@ struct message {
 	u16 rsvd;
 	u64 sender;
 	u32 vp;
-	u8 length; /* bits 0-3: of the instruction; 4-7: CR8 */
-	u8 access;
-	u16 state;
+	union {
+		struct {
+			u8 length; /* bits 0-3: of the instruction; 4-7: CR8 */
+			u8 access;
+			u16 state;
+		};
+		u32 eoi_vector; /* MESSAGE_APIC_EOI has no header */
+	};
 	struct segment cs;
 	u64 rip, rflags;
 	union {

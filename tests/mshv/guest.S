@@ -170,26 +170,25 @@ program wait
 	jmp	1b
 program_end wait
 
-	/* Handlers, 16 bytes each: vector into the double word at 0x4000, below those before it;
-	 * end of interrupt. */
+	/*
+	 * Handlers, 16 bytes each: vector into the double word at 0x4000, end of interrupt, and
+	 * back with interrupts off, so that they come one by one.
+	 */
 	.global guest_handlers
 	.balign 16
 guest_handlers:
 	vector = 0x30
 	.rept	0x60
-	pushq	$vector
+	movl	$vector, 0x4000
 	jmp	.Leoi
 	.balign 16
 	vector = vector + 1
 	.endr
 .Leoi:	push	%rax
-	mov	8(%rsp), %eax
-	shll	$8, 0x4000
-	or	%al, 0x4000
 	mov	$0xfee00000, %eax
 	movl	$0, 0xb0(%rax)
 	pop	%rax
-	add	$8, %rsp
+	andl	$~0x200, 16(%rsp)
 	iretq
 program_end handlers
 
@@ -236,6 +235,15 @@ program msr
 	mov	%eax, 0x400c
 	out	%al, $DONE
 program_end msr
+
+	/* XMM3 and ST0 as they came, then others. */
+program fpu
+	movdqu	%xmm3, 0x4000
+	fstpt	0x4010
+	movq	0x4018, %xmm3
+	out	%al, $0x80
+	out	%al, $DONE
+program_end fpu
 
 	/* Writes one page, says so, writes another. */
 program dirty

@@ -245,6 +245,39 @@ static void read_only(void)
 	vm_end(&vm);
 }
 
+/* Where a machine begins: sixteen bytes below 4 GiB, in read-only memory that is also below 1 MiB.
+ */
+static void reset_vector(void)
+{
+	static const u8 code[] = { 0xea, 0x00, 0xff, 0x00, 0xf0 }, /* ljmp f000:ff00 */
+		end[] = { 0xb0, 0x42, 0xe6, DONE_PORT };
+	struct assoc a = { .name = R_CS,
+			   .value.segment = { .base = 0xffff0000,
+					      .limit = 0xffff,
+					      .selector = 0xf000,
+					      .attributes = 0x9b } };
+	u8 *rom = pages(256 << 10);
+	struct vm vm;
+	struct message m;
+
+	memcpy(rom + 0x3fff0, code, sizeof(code));
+	memcpy(rom + 0x3ff00, end, sizeof(end));
+	vm_start(&vm);
+	vm_vp(&vm, 0);
+	check_u64((u64)vm_map(&vm, 0, vm.ram, RAM_BYTES, MEM_UNMAP), 0, "RAM away");
+	check_u64((u64)vm_map(&vm, 0, vm.ram, 0xe0000, MEM_WRITABLE | MEM_EXECUTABLE), 0,
+		  "low RAM");
+	check_u64((u64)vm_map(&vm, 0xe0000, rom + 0x20000, 0x20000, MEM_EXECUTABLE), 0, "low ROM");
+	check_u64((u64)vm_map(&vm, 0xfffc0000, rom, 256 << 10, MEM_EXECUTABLE), 0, "high ROM");
+	enter_real(&vm, 0, 0xfff0);
+	regs_set(&vm, 0, &a, 1, NULL, NULL);
+	vm_run_asked(&vm, 0, &m);
+	check(m.type == MESSAGE_IO_PORT && m.io.port == DONE_PORT && (u8)m.io.rax == 0x42,
+	      "it goes from the one to the other: %#x, %#llx", m.type, (unsigned long long)m.rip);
+	check_u64(m.cs.base, 0xf0000, "and is below 1 MiB");
+	vm_end(&vm);
+}
+
 /* What the kernel takes away from under a running machine comes back with its contents. */
 static void page_taken(void)
 {
@@ -491,6 +524,7 @@ const struct mshv_case run_cases[] = {
 	{ "string", string },
 	{ "mmio", mmio },
 	{ "read-only", read_only },
+	{ "reset-vector", reset_vector },
 	{ "page-taken", page_taken },
 	{ "small-pages", small_pages },
 	{ "cpuid", cpuid },

@@ -39,7 +39,7 @@ static const struct {
 	{ R_KERNEL_GS_BASE, 1, 1, 0xffff888000000000, 0, "KERNEL_GS_BASE" },
 	{ R_PAT, 1, 1, 0x0007040600070406, 0, "PAT" },
 	{ R_SYSENTER_CS, 1, 1, 0x10, 0, "SYSENTER_CS" },
-	{ R_SYSENTER_EIP, 2, 1, 0xffff800000002000, 0, "SYSENTER_EIP and _ESP" },
+	{ R_SYSENTER_EIP, 2, 1, 0x80002000, /* AMD has 32 bits */ 0, "SYSENTER_EIP and _ESP" },
 	{ R_STAR, 1, 1, 0x0023001000000000, 0, "STAR" },
 	{ R_LSTAR, 2, 1, 0xffff800000003000, 0, "LSTAR and CSTAR" },
 	{ R_SFMASK, 1, 1, 0x47700, 0, "SFMASK" },
@@ -145,6 +145,33 @@ static void registers_live(void)
 	io_done(&vm, &m, 0);
 	vm_run(&vm, 0, &m); /* loop: 1 */
 	check_u64((u16)m.io.rax, 1, "what was set is used");
+	vm_end(&vm);
+}
+
+static void fpu_live(void)
+{
+	struct assoc st0 = { .name = R_FP_0, .value.part = { 0x8000000000000000, 0x3fff } },
+		     control = { .name = R_FP_CONTROL, .value.part = { 0x37f | 1ull << 32, 0 } };
+	const u64 *seen;
+	struct vm vm;
+	struct message m;
+
+	vm_start(&vm);
+	vm_vp(&vm, 0);
+	vm_program(&vm, fpu, enter_long);
+	reg_set(&vm, 0, R_XMM_0 + 3, 0x1122334455667788);
+	check(!regs_set(&vm, 0, &st0, 1, NULL, NULL) && !regs_set(&vm, 0, &control, 1, NULL, NULL),
+	      "ST0 is set");
+	vm_run(&vm, 0, &m);
+	seen = (const u64 *)(vm.ram + 0x4000);
+	check_u64(seen[0], 0x1122334455667788, "the program has XMM3");
+	check_u64(seen[2], 0x8000000000000000, "and ST0");
+	check_u64(seen[3] & 0xffff, 0x3fff, "with its exponent");
+	check_u64(reg(&vm, 0, R_XMM_0 + 3), seen[3], "and what it made of XMM3 is seen");
+	reg_set(&vm, 0, R_XMM_0 + 3, 0x99);
+	io_done(&vm, &m, 0);
+	check(vm_run_to(&vm, 0, DONE_PORT, &m) && reg(&vm, 0, R_XMM_0 + 3) == 0x99,
+	      "it keeps what is set");
 	vm_end(&vm);
 }
 
@@ -373,13 +400,14 @@ static void addresses(void)
 		{ 0x800000, 1, 4, 0, "page tables that are no memory" },
 	};
 	struct vm vm;
+	struct message m;
 	u64 *t, out[2];
 	u16 status;
 
 	vm_start(&vm);
 	vm_vp(&vm, 0);
-	enter_long(&vm, 0, PROGRAM);
-	reg_set(&vm, 0, R_CR0, 0x80050033);
+	vm_program(&vm, mmio, enter_long);
+	vm_run(&vm, 0, &m); /* memory nobody has touched is not there yet */
 	t = (u64 *)(vm.ram + PAGE_TABLES + 2 * PAGE);
 	t[2] &= ~2ull;		       /* 4 MiB: not writable */
 	t[4] = (MMIO & ~0xfffull) | 3; /* 8 MiB: a table in no memory */
@@ -461,6 +489,7 @@ static void dirty(void)
 const struct mshv_case state_cases[] = {
 	{ "registers", registers_case },
 	{ "registers-live", registers_live },
+	{ "fpu-live", fpu_live },
 	{ "register-errors", register_errors },
 	{ "register-page", register_page },
 	{ "states", states },
