@@ -216,10 +216,10 @@ static void map(struct caller *c, u64 id, u64 gpn, u64 flags, u32 pages, bool li
 static void begin_child(struct caller *c)
 {
 	u32 slot = (u32)below(c, IDS);
-	u64 id;
+	u64 id = __atomic_exchange_n(&ids[slot], 0, __ATOMIC_SEQ_CST);
 
-	if (ids[slot])
-		end_child(c, ids[slot]);
+	if (id)
+		end_child(c, id);
 	begin(c);
 	put(c, HV_CREATE_LAPIC | (next_random(c) & HV_CREATE_X2APIC));
 	if (HV_STATUS(call(c, HVCALL_CREATE_PARTITION)) != HV_STATUS_SUCCESS) {
@@ -253,7 +253,10 @@ static void begin_child(struct caller *c)
 		call(c, HVCALL_SET_VP_REGISTERS | HV_REP(1, 0));
 		resume(c, id, vp);
 	}
-	ids[slot] = id;
+	/* The other processor may have made one for the same place. */
+	id = __atomic_exchange_n(&ids[slot], id, __ATOMIC_SEQ_CST);
+	if (id)
+		end_child(c, id);
 }
 
 /* Any call. */
@@ -618,7 +621,8 @@ static void check(struct caller *c, u32 before)
 	for (u32 i = 0; i < sizeof(kept); i++)
 		same &= ((u8 *)kept)[i] == 0x5A;
 	ok(same, "memory that no call named is as it was");
-	deposit(c, HV_PARTITION_ID_SELF, 8);
+	for (u32 i = 0; i < 8; i++)
+		deposit(c, HV_PARTITION_ID_SELF, 8);
 	begin(c);
 	put(c, HV_CREATE_LAPIC);
 	ok_eq(HV_STATUS(call(c, HVCALL_CREATE_PARTITION)), 0, "a partition can be made still");
