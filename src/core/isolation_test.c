@@ -111,6 +111,20 @@ static void test_an_overlay_that_cannot_be_seen_again(void **state)
 		assert_false(map->overlays.used[i]);
 }
 
+/* The same of a parent: it gives the page away, where its memory begins. */
+static void test_an_overlay_over_a_page_given_away(void **state)
+{
+	struct vp *vp = cc.ct.vp[0];
+
+	core_test_write(vp, HV_X64_MSR_SIEFP, HV_MSR_PAGE_ENABLE);
+	core_test_write(vp, HV_X64_MSR_SIMP, HV_MSR_PAGE_ENABLE);
+	assert_int_equal(deposit_one(HV_PARTITION_ID_SELF, 0), HV_STATUS_SUCCESS);
+	core_test_write(vp, HV_X64_MSR_SIMP, 0);
+	core_test_write(vp, HV_X64_MSR_SIEFP, 0);
+	assert_int_equal(gmem_count(&cc.ct.gmem), 1);
+	assert_non_null(fake_slot_at(cc.ct.vm, 0).hva);
+}
+
 static enum hv_status cpuid_result(u32 leaf)
 {
 	struct hv_input_register_cpuid_result in = { .partition_id = cc.p->id,
@@ -168,6 +182,7 @@ int main(void)
 		CC_TEST(test_apic_ids_where_vps_are_missing),
 		CC_TEST(test_overlays_that_move_cost_nothing),
 		CC_TEST(test_an_overlay_that_cannot_be_seen_again),
+		CC_TEST(test_an_overlay_over_a_page_given_away),
 		CC_TEST(test_cpuid_results_are_paid_for),
 		CC_TEST(test_bits_of_page_tables),
 	};

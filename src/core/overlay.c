@@ -75,32 +75,14 @@ static int show_in_child(struct gpa_map *map, struct overlay *o)
 
 static void hide_in_child(struct gpa_map *map, struct overlay *o)
 {
-	if (o->page == o->own)
-		return; /* the map had no place for it when it should have been seen again */
 	gpa_map_overlay(map, o->gpa, NULL);
 	memcpy(o->own, o->page, PAGE_BYTES);
 	gpa_map_overlay_page_free(map, o->page);
 	o->page = o->own;
 }
 
-/* Puts the contents of @o where the guest sees them. */
-static int show(struct partition *p, struct overlay *o)
+static int show_in_ram(struct overlay *o, u8 *ram)
 {
-	u8 *ram;
-	int ret;
-
-	if (p->child)
-		return show_in_child(p->child->map, o);
-	ram = gmem_ptr(p->gmem, o->gpa, PAGE_BYTES);
-	if (!ram) {
-		ret = p->vm->ops->vm_map(p->vm, o->gpa, PAGE_BYTES, o->own, true);
-		if (ret)
-			return ret;
-		ret = gmem_add(p->gmem, o->gpa, PAGE_BYTES, o->own, GMEM_RESERVED);
-		if (ret)
-			p->vm->ops->vm_unmap(p->vm, o->gpa);
-		return ret;
-	}
 	o->hidden = page_alloc();
 	if (!o->hidden)
 		return -ENOMEM;
@@ -110,8 +92,37 @@ static int show(struct partition *p, struct overlay *o)
 	return 0;
 }
 
+static int show_in_hole(struct partition *p, struct overlay *o)
+{
+	int ret = p->vm->ops->vm_map(p->vm, o->gpa, PAGE_BYTES, o->own, true);
+
+	if (ret)
+		return ret;
+	ret = gmem_add(p->gmem, o->gpa, PAGE_BYTES, o->own, GMEM_RESERVED);
+	if (ret)
+		p->vm->ops->vm_unmap(p->vm, o->gpa);
+	return ret;
+}
+
+/* Puts the contents of @o where the guest sees them. */
+static int show(struct partition *p, struct overlay *o)
+{
+	u8 *ram = p->child ? NULL : gmem_ptr(p->gmem, o->gpa, PAGE_BYTES);
+	int ret;
+
+	if (p->child)
+		ret = show_in_child(p->child->map, o);
+	else
+		ret = ram ? show_in_ram(o, ram) : show_in_hole(p, o);
+	o->shown = !ret;
+	return ret;
+}
+
 static void hide(struct partition *p, struct overlay *o)
 {
+	if (!o->shown)
+		return;
+	o->shown = false;
 	if (p->child) {
 		hide_in_child(p->child->map, o);
 		return;

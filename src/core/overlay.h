@@ -19,6 +19,7 @@ struct overlay {
 	const char *name; /* literal, for the trace */
 	u64 gpa;
 	bool enabled;
+	bool shown; /* false also where it should be seen and there was no way to show it */
 	/* Where the bytes live now: the guest's page while visible, else @own. Other threads
 	 * read this under the owner's lock. */
 	u8 *page;
