@@ -38,10 +38,12 @@ demo: ready
 
 check: ready
 	@tools/guest-image || echo "make: no Debian root, tests that need one are skipped" >&2
+	@tools/mshv-image || echo "make: no image with QEMU, tests that need it are skipped" >&2
 	@tools/check $(BUILD) $(SUITES)
 
 soak: ready
 	@tools/guest-image
+	@tools/mshv-image
 	@tools/check $(BUILD) soak
 
 check-unit: all

@@ -175,7 +175,7 @@ for k in KERNELS:
         boot_case(k, n)
 
 
-@case("boot-6.1-64vp", suite="soak", timeout=900)
+@case("boot-6.1-64vp", timeout=900)
 def boot_64():
     r = nestor("run", "--kernel", "6.1", "--cpus", "64", "--memory", "1G", "--timeout", "840", "--",
                "sh", "-c", SLEEPS + "echo @nproc; nproc; echo @interrupts; grep HVS /proc/interrupts; echo @",
@@ -359,6 +359,17 @@ def memory():
     check("the guest sees 8 GiB", total and 7.5 * 2**20 < int(total.group(1)) <= 8 * 2**20, r)
     check("RAM above 4 GiB is in use", re.search(r"present +(\d{7})", r.out), r)
     check("and holds what was written", "7f614da9329cd3aebf59b91aadc30bf0" in r.out, r)
+    check("status 0", r.code == 0, r)
+
+
+@case("memory-256G", suite="soak", timeout=900)
+def memory_sparse():
+    r = nestor("run", "--kernel", "6.12", "--memory", "256G", "--timeout", "840", "--", "sh", "-c",
+               "grep MemTotal /proc/meminfo; dd if=/dev/zero of=/tmp/x bs=1M count=64 2>&1; "
+               "md5sum /tmp/x", timeout=880)
+    total = re.search(r"MemTotal: +(\d+) kB", r.out)
+    check("the guest sees 256 GiB", total and 250 * 2**20 < int(total.group(1)) <= 256 * 2**20, r)
+    check("and they hold what was written", "7f614da9329cd3aebf59b91aadc30bf0" in r.out, r)
     check("status 0", r.code == 0, r)
 
 

@@ -178,7 +178,7 @@ disk() { rm -f $1; truncate -s 1M $1; dd of=$1 conv=notrunc bs=64k 2>/dev/null; 
 qemu() { timeout -k 5 ${LIMIT:-180} qemu-system-x86_64 -accel $ACCEL -cpu $CPU -nodefaults -display none -no-reboot "$@"; }
 linux() { # DISK LOG [OPTION...]: the stock kernel by -kernel
 	d=$1 l=$2; shift 2
-	qemu -machine q35 -m 192 -kernel /vm/vmlinuz-$SERIES -initrd /vm/initrd-$SERIES -append "console=ttyS0 quiet panic=-1" \
+	qemu -machine q35 -m 128 -kernel /vm/vmlinuz-$SERIES -initrd /vm/initrd-$SERIES -append "console=ttyS0 quiet panic=-1" \
 		-serial file:$l -drive file=$d,format=raw,if=none,id=d -device virtio-blk-pci,drive=d \
 		-netdev user,id=n -device virtio-net-pci,netdev=n,romfile= "$@"
 }

@@ -198,6 +198,17 @@ static struct vp *vp_of(u64 id, u32 index)
 	return partition_vp(child(id), index);
 }
 
+static bool in_guest(struct vp *vp)
+{
+	struct child *c = vp->partition->child;
+	bool in;
+
+	pthread_mutex_lock(&c->vp_lock);
+	in = vp->child->in_guest;
+	pthread_mutex_unlock(&c->vp_lock);
+	return in;
+}
+
 /* What the parent sees of an intercept on @caller, taken out of the slot as it does. */
 static bool take_message(u32 caller, u64 *sender, u32 *vp)
 {
@@ -521,7 +532,7 @@ static void test_explicit_suspend_is_synchronous(void **state)
 		if (i % 2)
 			fake_drain(vp->vcpu); /* it is in the guest, or on its way there */
 		assert_int_equal(set_reg(child_id, 0, HvRegisterExplicitSuspend, 1, 0), 0);
-		assert_false(vp->child->in_guest);
+		assert_false(in_guest(vp));
 		assert_int_equal(reg(child_id, 0, HvRegisterInterceptSuspend), 0);
 	}
 }
@@ -534,14 +545,14 @@ static void test_holds_nest_and_end(void **state)
 	resume_from(0, child_id, 0);
 	fake_drain(vp->vcpu);
 	child_hold(p);
-	assert_false(vp->child->in_guest);
+	assert_false(in_guest(vp));
 	child_vp_hold(vp);
 	child_hold(p);
 	child_release(p);
 	child_release(p);
-	assert_false(vp->child->in_guest);
+	assert_false(in_guest(vp));
 	child_vp_release(vp);
-	while (!__atomic_load_n(&vp->child->in_guest, __ATOMIC_ACQUIRE))
+	while (!in_guest(vp))
 		;
 }
 
@@ -920,7 +931,7 @@ static void test_frozen_time_stands_still_and_goes_on_from_there(void **state)
 	resume_from(0, child_id, 0);
 	fake_drain(vp->vcpu);
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 1), 0);
-	assert_false(vp->child->in_guest);
+	assert_false(in_guest(vp));
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 1), 0);
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 2),
 			 HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE);
@@ -930,11 +941,11 @@ static void test_frozen_time_stands_still_and_goes_on_from_there(void **state)
 	assert_int_equal(get_property(child_id, HV_PROPERTY_REFERENCE_TIME), 0);
 	assert_int_equal(out64(0), then);
 	assert_int_equal(reg(child_id, 0, HvX64RegisterTsc), 5 * FAKE_TSC_HZ);
-	assert_false(vp->child->in_guest);
+	assert_false(in_guest(vp));
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 0), 0);
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 0), 0);
 	assert_int_equal(vm->ops->tsc_now(vm), 5 * FAKE_TSC_HZ);
-	while (!__atomic_load_n(&vp->child->in_guest, __ATOMIC_ACQUIRE))
+	while (!in_guest(vp))
 		;
 	fake_tsc_advance(vm, FAKE_TSC_HZ);
 	assert_int_equal(get_property(child_id, HV_PROPERTY_REFERENCE_TIME), 0);
@@ -1002,7 +1013,7 @@ static void *holder(void *arg)
 			set_regs(r->caller, r->id, 0, list, 2);
 		}
 		child_put(p);
-		r->done++;
+		__atomic_fetch_add(&r->done, 1, __ATOMIC_RELEASE);
 	}
 	return NULL;
 }

@@ -152,7 +152,7 @@ static int initrd_load(struct gmem *gm, const struct boot_config *cfg,
 				 (unsigned long long)(bytes / MIB + 1));
 	out->initrd_gpa = gpa;
 	out->initrd_bytes = bytes;
-	return cfg->initrd.fill(cfg->initrd.ctx, dst, err);
+	return cfg->initrd.fill(cfg->initrd.ctx, dst, cfg->backing, err);
 }
 
 static int cmdline_load(struct gmem *gm, const struct boot_config *cfg,

@@ -16,10 +16,13 @@
 #include "machine/file.h"
 #include "mem/gmem.h"
 
-/* An initrd that writes itself: @bytes of it, to guest memory at @dst. */
+/*
+ * An initrd that writes itself: @bytes of it, to guest memory at @dst. @into is
+ * struct boot_config's backing.
+ */
 struct boot_initrd {
 	u64 bytes; /* 0: none */
-	int (*fill)(void *ctx, u8 *dst, struct error *err);
+	int (*fill)(void *ctx, u8 *dst, const struct gmem_backing *into, struct error *err);
 	void *ctx;
 };
 

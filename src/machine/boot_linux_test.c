@@ -231,7 +231,7 @@ static void test_no_kernel_at_all(void **state)
 	assert_int_equal(load(b, NULL), -ENOEXEC);
 }
 
-static int fill(void *ctx, u8 *dst, struct error *err)
+static int fill(void *ctx, u8 *dst, const struct gmem_backing *into, struct error *err)
 {
 	const u64 *bytes = ctx;
 

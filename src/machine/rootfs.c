@@ -391,7 +391,8 @@ static u8 *header_write(u8 *dst, const struct node *e)
 	return dst + align_up(CPIO_HEADER_BYTES + name_bytes, CPIO_ALIGN);
 }
 
-static int contents_write(u8 *dst, const struct node *e, struct error *err)
+static int contents_write(u8 *dst, const struct node *e, const struct gmem_backing *into,
+			  struct error *err)
 {
 	struct file f;
 	int ret;
@@ -403,6 +404,7 @@ static int contents_write(u8 *dst, const struct node *e, struct error *err)
 	ret = file_open(e->path, &f, err);
 	if (ret)
 		return ret;
+	f.into = into;
 	ret = file_read(&f, 0, dst, e->bytes, err);
 	if (ret == -EIO)
 		error_set(err, ret, "%s: changed while it was read", e->path);
@@ -419,7 +421,7 @@ static u8 *trailer_write(u8 *dst, u8 *start)
 	return dst + len;
 }
 
-int rootfs_fill(void *ctx, u8 *dst, struct error *err)
+int rootfs_fill(void *ctx, u8 *dst, const struct gmem_backing *into, struct error *err)
 {
 	struct rootfs *fs = ctx;
 	bool open = false;
@@ -433,7 +435,7 @@ int rootfs_fill(void *ctx, u8 *dst, struct error *err)
 			at = trailer_write(at, dst);
 		open = e->source != FROM_ARCHIVE;
 		body = open ? header_write(at, e) : at;
-		ret = contents_write(body, e, err);
+		ret = contents_write(body, e, into, err);
 		if (ret)
 			return ret;
 		at += node_bytes(e);

@@ -14,6 +14,7 @@
 
 #include "machine/error.h"
 
+struct gmem_backing;
 struct rootfs;
 
 int rootfs_create(struct rootfs **out);
@@ -50,8 +51,8 @@ int rootfs_add_minimal(struct rootfs *fs, const char *busybox, struct error *err
 
 /* Bytes rootfs_fill() will write; fixed once everything was added. */
 u64 rootfs_bytes(const struct rootfs *fs);
-/* Writes the image. @fs is a struct rootfs: fits struct boot_initrd. */
-int rootfs_fill(void *fs, u8 *dst, struct error *err);
+/* Writes the image. @fs is a struct rootfs: fits struct boot_initrd. @into: see struct file. */
+int rootfs_fill(void *fs, u8 *dst, const struct gmem_backing *into, struct error *err);
 
 /* What our init shall do: see payload/init.c. */
 struct rootfs_init {

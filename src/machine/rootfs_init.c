@@ -157,14 +157,29 @@ static int add_listed(struct rootfs *fs, const char *busybox, struct error *err)
 	return ret;
 }
 
+/* The NUL before the first name. By memchr(): memmem() took a fifth of our time before the guest.
+ */
+static const char *first_applet(const char *bytes, size_t len)
+{
+	static const char first[] = "\0[\0[[\0";
+	const char *end = bytes + len, *at = bytes;
+
+	while ((at = memchr(at, '[', (size_t)(end - at)))) {
+		if (at > bytes && (size_t)(end - at) >= sizeof(first) - 2 &&
+		    !memcmp(at - 1, first, sizeof(first) - 1))
+			return at - 1;
+		at++;
+	}
+	return NULL;
+}
+
 /*
  * The table of names in the program: sorted, each with its NUL, an empty one at the
  * end. Running it to ask took longer than everything else before the guest's start.
  */
 static int add_from_table(struct rootfs *fs, const char *bytes, size_t len, struct error *err)
 {
-	static const char first[] = "\0[\0[[\0";
-	const char *name = memmem(bytes, len, first, sizeof(first) - 1), *end = bytes + len;
+	const char *name = first_applet(bytes, len), *end = bytes + len;
 	int ret = name ? 0 : -ENOENT;
 
 	while (!ret && ++name < end && *name) {

@@ -68,7 +68,7 @@ static void file_make(const char *path, const void *data, size_t len)
 static int fill(struct bench *b)
 {
 	b->image = calloc(1, rootfs_bytes(b->fs) + 1);
-	return rootfs_fill(b->fs, b->image, &b->err);
+	return rootfs_fill(b->fs, b->image, NULL, &b->err);
 }
 
 struct found {

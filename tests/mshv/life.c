@@ -69,6 +69,9 @@ static void host_properties(void)
 	close(fd);
 }
 
+/* The local APIC by MSR, and TLB flushes: QEMU asks for them and does without. */
+#define NOT_OFFERED (1ull << 6 | 1ull << 25)
+
 static void assignable(void)
 {
 	struct {
@@ -84,8 +87,8 @@ static void assignable(void)
 
 	check(!error, "what can be assigned is told: status %#x", status);
 	check((u16)out[0] >= 1, "in one bank at least");
-	check((out[1] & USUAL_FEATURES) == USUAL_FEATURES, "all that QEMU asks for: %#llx",
-	      (unsigned long long)out[1]);
+	check_u64(out[1] & USUAL_FEATURES, USUAL_FEATURES & ~NOT_OFFERED,
+		  "what QEMU asks for and can have");
 	close(fd);
 }
 
@@ -174,18 +177,7 @@ static void never_touched(void)
 	check_u64((u64)vm_map(&vm, 64 << 20, more, RAM_BYTES, MEM_WRITABLE), 0, "more memory");
 	check_u64((u64)vm_map(&vm, 64 << 20, more, RAM_BYTES, MEM_UNMAP), 0, "and away");
 	vm_program(&vm, count, enter_real);
-	vm_run(&vm, 0, &m);
-	if (m.type == MESSAGE_GPA_INTERCEPT) {
-		u8 mov = m.memory.bytes[0];
-
-		/* Asked all the same: then for something that changes nothing, whatever comes of
-		 * it. */
-		check((mov == 0x88 || mov == 0x89 || mov == 0x8a || mov == 0x8b) &&
-			      m.memory.bytes[1] >> 6 == 3,
-		      "its instruction moves a register: %02x %02x", mov, m.memory.bytes[1]);
-		reg_set(&vm, 0, R_RIP, m.rip + 2);
-		vm_run(&vm, 0, &m);
-	}
+	check(vm_run_asked(&vm, 0, &m) <= 4, "it is asked about little");
 	check(m.type == MESSAGE_IO_PORT && (u16)m.io.rax == 200, "the program has begun: %#x, %llu",
 	      m.type, (unsigned long long)m.io.rax);
 	io_done(&vm, &m, 0);

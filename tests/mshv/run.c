@@ -271,7 +271,7 @@ static void reset_vector(void)
 	check_u64((u64)vm_map(&vm, 0xfffc0000, rom, 256 << 10, MEM_EXECUTABLE), 0, "high ROM");
 	enter_real(&vm, 0, 0xfff0);
 	regs_set(&vm, 0, &a, 1, NULL, NULL);
-	vm_run(&vm, 0, &m);
+	vm_run_asked(&vm, 0, &m);
 	check(m.type == MESSAGE_IO_PORT && m.io.port == DONE_PORT && (u8)m.io.rax == 0x42,
 	      "it goes from the one to the other: %#x, %#llx", m.type, (unsigned long long)m.rip);
 	check_u64(m.cs.base, 0xf0000, "and is below 1 MiB");

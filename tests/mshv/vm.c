@@ -357,6 +357,21 @@ void vm_run(struct vm *vm, u32 vp, struct message *m)
 		give_up("running a VP: %s", strerror(error));
 }
 
+u32 vm_run_asked(struct vm *vm, u32 vp, struct message *m)
+{
+	u32 times = 0;
+
+	for (;; times++) {
+		vm_run(vm, vp, m);
+		if (m->type != MESSAGE_GPA_INTERCEPT || times == 1000)
+			return times;
+		if ((m->memory.bytes[0] & 0xfc) != 0x88 || m->memory.bytes[1] >> 6 != 3)
+			check(false, "asked by %02x %02x, which does not move a register",
+			      m->memory.bytes[0], m->memory.bytes[1]);
+		reg_set(vm, vp, R_RIP, m->rip + 2);
+	}
+}
+
 void io_done(struct vm *vm, const struct message *m, u64 rax)
 {
 	struct assoc a[2] = { 0 };

@@ -83,6 +83,12 @@ void *vm_mmap(struct vm *vm, u32 vp, u32 number);
 /* Runs a VP for five seconds at most; errno, or 0. */
 int vm_try(struct vm *vm, u32 vp, struct message *m);
 void vm_run(struct vm *vm, u32 vp, struct message *m);
+/*
+ * The same, where memory went before anybody touched it: Linux leaves it in the hypervisor's
+ * map, and who is asked for it is the monitor. That must be by an instruction that moves a
+ * register, whatever comes of it. How often it was.
+ */
+u32 vm_run_asked(struct vm *vm, u32 vp, struct message *m);
 /* Runs on to an OUT of one byte to @port, over any other to port 0x80. */
 bool vm_run_to(struct vm *vm, u32 vp, u16 port, struct message *m);
 /* What a monitor does after scalar port I/O: RAX and RIP, in this order. */

@@ -5,6 +5,21 @@
 
 #include "engine/kvm/kvm_internal.h"
 
+/* The XSAVE area: which components are in use, and the first two of them. */
+#define XSAVE_USED   512u
+#define XSAVE_LEGACY 3u
+
+struct fxsave {
+	u16 fcw, fsw;
+	u8 ftw, rsvd;
+	u16 last_opcode;
+	u64 last_ip, last_dp;
+	u32 mxcsr, mxcsr_mask;
+	u8 st[8][16], xmm[16][16];
+};
+static_assert(offsetof(struct fxsave, st) == 32, "the processor's layout");
+static_assert(offsetof(struct fxsave, xmm) == 160, "the processor's layout");
+
 #define APIC_ID	 0x20u
 #define APIC_IRR 0x200u
 
@@ -186,84 +201,85 @@ int kvm_vcpu_set_sregs(struct engine_vcpu *vcpu, const struct engine_sregs *in)
 
 /*
  * The legacy part of an XSAVE area. KVM has ioctls for it alone, but they pass by
- * what says which components are in their initial state: what they set in a vCPU
- * that has not used it is lost when it runs, and what they get may be old.
+ * the header, which says what is in its initial state: what they set in a vCPU that
+ * has not used it is lost when it runs, and what they get may be old.
  */
-#define XSAVE_FCW	  0u
-#define XSAVE_FSW	  2u
-#define XSAVE_FTW	  4u
-#define XSAVE_LAST_OPCODE 6u
-#define XSAVE_LAST_IP	  8u
-#define XSAVE_LAST_DP	  16u
-#define XSAVE_MXCSR	  24u
-#define XSAVE_ST	  32u
-#define XSAVE_XMM	  160u
-#define XSAVE_STATES	  512u
-#define XSAVE_LEGACY	  3u /* x87 and SSE are not initial */
-
-static int legacy_set(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES])
+static int legacy_get(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES], struct fxsave *f)
 {
-	area[XSAVE_STATES] |= XSAVE_LEGACY;
+	int ret = kvm_vcpu_get_xsave(vcpu, area);
+
+	memcpy(f, area, sizeof(*f));
+	return ret;
+}
+
+static int legacy_set(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES], const struct fxsave *f)
+{
+	memcpy(area, f, sizeof(*f));
+	area[XSAVE_USED] |= XSAVE_LEGACY;
 	return kvm_vcpu_set_xsave(vcpu, area);
 }
 
 int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16])
 {
 	u8 area[ENGINE_XSAVE_BYTES];
-	int ret = kvm_vcpu_get_xsave(vcpu, area);
+	struct fxsave f;
+	int ret = legacy_get(vcpu, area, &f);
 
 	if (ret >= 0)
-		memcpy(xmm, area + XSAVE_XMM, 16 * 16);
+		memcpy(xmm, f.xmm, sizeof(f.xmm));
 	return ret;
 }
 
 int kvm_vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16])
 {
 	u8 area[ENGINE_XSAVE_BYTES];
-	int ret = kvm_vcpu_get_xsave(vcpu, area);
+	struct fxsave f;
+	int ret = legacy_get(vcpu, area, &f);
 
 	if (ret < 0)
 		return ret;
-	memcpy(area + XSAVE_XMM, xmm, 16 * 16);
-	return legacy_set(vcpu, area);
+	memcpy(f.xmm, xmm, sizeof(f.xmm));
+	return legacy_set(vcpu, area, &f);
 }
 
 int kvm_vcpu_get_fpu(struct engine_vcpu *vcpu, struct engine_fpu *out)
 {
 	u8 area[ENGINE_XSAVE_BYTES];
-	int ret = kvm_vcpu_get_xsave(vcpu, area);
+	struct fxsave f;
+	int ret = legacy_get(vcpu, area, &f);
 
 	if (ret < 0)
 		return ret;
-	*out = (struct engine_fpu){ .ftw = area[XSAVE_FTW] };
-	memcpy(&out->fcw, area + XSAVE_FCW, sizeof(out->fcw));
-	memcpy(&out->fsw, area + XSAVE_FSW, sizeof(out->fsw));
-	memcpy(&out->last_opcode, area + XSAVE_LAST_OPCODE, sizeof(out->last_opcode));
-	memcpy(&out->last_ip, area + XSAVE_LAST_IP, sizeof(out->last_ip));
-	memcpy(&out->last_dp, area + XSAVE_LAST_DP, sizeof(out->last_dp));
-	memcpy(&out->mxcsr, area + XSAVE_MXCSR, sizeof(out->mxcsr));
-	memcpy(out->st, area + XSAVE_ST, sizeof(out->st));
-	memcpy(out->xmm, area + XSAVE_XMM, sizeof(out->xmm));
+	*out = (struct engine_fpu){ .fcw = f.fcw,
+				    .fsw = f.fsw,
+				    .ftw = f.ftw,
+				    .last_opcode = f.last_opcode,
+				    .last_ip = f.last_ip,
+				    .last_dp = f.last_dp,
+				    .mxcsr = f.mxcsr };
+	memcpy(out->st, f.st, sizeof(out->st));
+	memcpy(out->xmm, f.xmm, sizeof(out->xmm));
 	return 0;
 }
 
 int kvm_vcpu_set_fpu(struct engine_vcpu *vcpu, const struct engine_fpu *in)
 {
 	u8 area[ENGINE_XSAVE_BYTES];
-	int ret = kvm_vcpu_get_xsave(vcpu, area);
+	struct fxsave f;
+	int ret = legacy_get(vcpu, area, &f);
 
 	if (ret < 0)
 		return ret;
-	area[XSAVE_FTW] = (u8)in->ftw;
-	memcpy(area + XSAVE_FCW, &in->fcw, sizeof(in->fcw));
-	memcpy(area + XSAVE_FSW, &in->fsw, sizeof(in->fsw));
-	memcpy(area + XSAVE_LAST_OPCODE, &in->last_opcode, sizeof(in->last_opcode));
-	memcpy(area + XSAVE_LAST_IP, &in->last_ip, sizeof(in->last_ip));
-	memcpy(area + XSAVE_LAST_DP, &in->last_dp, sizeof(in->last_dp));
-	memcpy(area + XSAVE_MXCSR, &in->mxcsr, sizeof(in->mxcsr));
-	memcpy(area + XSAVE_ST, in->st, sizeof(in->st));
-	memcpy(area + XSAVE_XMM, in->xmm, sizeof(in->xmm));
-	return legacy_set(vcpu, area);
+	f.fcw = in->fcw;
+	f.fsw = in->fsw;
+	f.ftw = in->ftw;
+	f.last_opcode = in->last_opcode;
+	f.last_ip = in->last_ip;
+	f.last_dp = in->last_dp;
+	f.mxcsr = in->mxcsr;
+	memcpy(f.st, in->st, sizeof(f.st));
+	memcpy(f.xmm, in->xmm, sizeof(f.xmm));
+	return legacy_set(vcpu, area, &f);
 }
 
 int kvm_vcpu_get_debugregs(struct engine_vcpu *vcpu, struct engine_debugregs *out)
