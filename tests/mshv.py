@@ -206,9 +206,9 @@ def check_machine(text, cpus, what="the machine"):
 
 
 def qemu_run(role, cpus, trace):
-    return qemu_root(role, f"disk a.img </tmp/machine.sh; linux a.img a.log -smp {cpus}; s=$?; "
+    return qemu_root(role, f"disk a.img </tmp/machine.sh; LIMIT=480 linux a.img a.log -smp {cpus}; s=$?; "
                      "echo; echo @qemu; echo $s; echo @a; cat a.log; echo; ",
-                     "--trace", trace, cpus=min(cpus + 1, 4), seconds=440)
+                     "--trace", trace, cpus=min(cpus + 1, 4), seconds=560)
 
 
 # The golden life of QEMU's partition. The root's calls for itself do not belong to it.
@@ -258,6 +258,8 @@ def check_life(path):
 def update_life():
     with scratch() as d:
         r = qemu_run("root", 1, d + "/t.txt")
+        if "qemu\n0\n" not in r.out:
+            sys.exit(f"QEMU did not end well\n{r}")
         write_life(life(d + "/t.txt") or sys.exit(f"no whole life was seen\n{r}"))
 
 
@@ -271,7 +273,7 @@ def write_life(text):
 
 
 def qemu_case(role, cpus):
-    @case(f"mshv-qemu-{role}-{cpus}vp", timeout=500)
+    @case(f"mshv-qemu-{role}-{cpus}vp", timeout=620)
     @needs_image
     def run():
         with scratch() as d:
