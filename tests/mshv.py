@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Virtual machine monitors on /dev/mshv inside a root: our client, and Debian's QEMU. Used as boots.py."""
-import os, re, shutil, subprocess, sys
+import difflib, os, re, shutil, subprocess, sys
 
 import boots
 import control
@@ -205,19 +205,86 @@ def check_machine(text, cpus, what="the machine"):
     check(f"{what} powers off", "@status 0" in text, text)
 
 
+def qemu_run(role, cpus, trace):
+    return qemu_root(role, f"disk a.img </tmp/machine.sh; LIMIT=480 linux a.img a.log -smp {cpus}; s=$?; "
+                     "echo; echo @qemu; echo $s; echo @a; cat a.log; echo; ",
+                     "--trace", trace, cpus=min(cpus + 1, 4), seconds=560)
+
+
+# The golden life of QEMU's partition. The root's calls for itself do not belong to it.
+LIFE = boots.GOLDEN + "/qemu-root.txt"
+OWN = re.compile(r"HvCall(PostMessage|SignalEvent|NotifyLongSpinWait|\w*DeviceInterrupt|SendSyntheticClusterIpi\w*)")
+
+
+def life(path):
+    """Calls from CREATE_PARTITION to DELETE_PARTITION: those before the child's first exit or intercept
+    and those after its last one in their order, repeats folded; those between, whose order is its guest's,
+    as a set. Pages are deposited as needed, and counted nowhere."""
+    found, span, begun = [], [], {}
+    pattern = re.compile(r"(\S+) ((hv/\d+)/vp\d+) (?:(exit\.exit|synic\.message)|hypercall\.(call) |"
+                         r"hypercall\.return code=(\S+) status=HV_STATUS_(\S+) )")
+    with open(path) as lines:
+        for m in filter(None, map(pattern.match, lines)):
+            time, track, partition, event, call, code, status = m.groups()
+            if partition != "hv/1":
+                if event:
+                    span.append(float(time))
+            elif call:
+                begun[track] = float(time)    # what it resumes may be seen before it returns
+            elif code and code != "HvCallDepositMemory" and status != "INSUFFICIENT_MEMORY" and not OWN.fullmatch(code):
+                found.append((begun[track], f"{code} {status}"))
+    found.sort(key=lambda f: f[0])
+    calls = [call for _, call in found]
+    if not span or not {"HvCallCreatePartition SUCCESS", "HvCallDeletePartition SUCCESS"} <= set(calls):
+        return ""
+    begin = calls.index("HvCallCreatePartition SUCCESS")
+    end = calls.index("HvCallDeletePartition SUCCESS")
+    parts = {"before": [], "running": [], "after": []}
+    for at, call in found[begin:end + 1]:
+        part = "before" if at < min(span) else "after" if at > max(span) else "running"
+        if parts[part][-1:] != [call]:
+            parts[part].append(call)
+    parts["running"] = sorted(set(parts["running"]))
+    return "".join(f"{part} {call}\n" for part in parts for call in parts[part])
+
+
+def check_life(path):
+    want = "".join(l for l in open(LIFE) if not l.startswith("#"))
+    seen = life(path)
+    check("the partition lives as it always did", seen == want, "".join(
+        difflib.unified_diff(want.splitlines(True), seen.splitlines(True), "golden", "seen")))
+
+
+def update_life():
+    with scratch() as d:
+        r = qemu_run("root", 1, d + "/t.txt")
+        if "qemu\n0\n" not in r.out:
+            sys.exit(f"QEMU did not end well\n{r}")
+        write_life(life(d + "/t.txt") or sys.exit(f"no whole life was seen\n{r}"))
+
+
+def write_life(text):
+    with open(LIFE, "w") as f:
+        f.write("# SPDX-License-Identifier: MIT\n"
+                "# What Linux 7.3 as root asks of its hypervisor for a QEMU with one VP, from creating its\n"
+                "# partition to deleting it: before the VP runs, while it does (in no order), after it.\n"
+                "# Made by: tests/mshv.py --update-golden\n" + text)
+    print(f"{LIFE}: {text.count(chr(10))} lines")
+
+
 def qemu_case(role, cpus):
     @case(f"mshv-qemu-{role}-{cpus}vp", timeout=700)
     @needs_image
     def run():
         with scratch() as d:
-            r = qemu_root(role, f"disk a.img </tmp/machine.sh; linux a.img a.log -smp {cpus}; s=$?; "
-                          "echo; echo @qemu; echo $s; echo @a; cat a.log; echo; ",
-                          "--trace", d + "/t.txt", cpus=min(cpus + 1, 4), seconds=560)
+            r = qemu_run(role, cpus, d + "/t.txt")
             check("the root ends with 0", r.code == 0, r)
             check("QEMU ends with 0", r.section("qemu").strip() == "0", r)
             check_machine(between(r.out, "@a\n", "@dmesg"), cpus)
             check_kernel(r)
             check_calls(d + "/t.txt", 1, cpus)
+            if (role, cpus) == ("root", 1):
+                check_life(d + "/t.txt")
 
 
 def between(text, first, last):
@@ -260,38 +327,38 @@ sleep 0.5; echo 3 >/proc/sys/vm/drop_caches; done; echo enough
 LIVES = TOOLS + f"""cat >work <<'EOF'
 {WAITS}EOF
 echo "@up"; read line
-disk a.img <work; linux a.img a.log -smp 2 & until_says a.log 'at work' 150; echo "@work"; read line
+disk a.img <work; LIMIT=600 linux a.img a.log & until_says a.log 'at work' 400; echo "@work"; read line
 echo enough | dd of=a.img bs=64k seek=1 conv=notrunc 2>/dev/null; wait; cat a.log; echo "@gone"; read line
 """
 
 
 def check_child(o):
-    """A machine with two processors is at work."""
+    """A machine is at work."""
     own = [p for p in o["partitions"] if p["parent"] is None]
     children = [p for p in o["partitions"] if p["parent"] is not None]
     check("the root is a partition", len(own) == 1 and own[0]["state"] == "active", o["partitions"])
     check("there is one child, of the root", len(children) == 1 and
           children[0]["parent"] == own[0]["id"] and children[0]["state"] == "active", children)
     p = children[0]
-    check("it has two VPs that have run", [v["index"] for v in p["vps"]] == [0, 1] and
-          all(v["exits"] and v["run_seconds"] > 0 for v in p["vps"]), p)
+    check("it has a VP that has run", [v["index"] for v in p["vps"]] == [0] and
+          p["vps"][0]["exits"] and p["vps"][0]["run_seconds"] > 0, p)
     check("its memory is mapped: 192 MiB and some", p["mapped_pages"] >= 192 * 256, p)
     check("it has a pool, and uses it", p["pool_pages"] >= p["pool_in_use"] > 8, p)
     check("its intercepts are told by kind", p["intercepts_by_kind"].get("port I/O", 0) > 100 and
           sum(p["intercepts_by_kind"].values()) == p["intercepts"], p)
     c = o["children"]
     check("and in the sum", c["created"] == 1 and c["destroyed"] == 0 and
-          c["vps_created"] == 2 and c["intercepts"] >= p["intercepts"], c)
+          c["vps_created"] == 1 and c["intercepts"] >= p["intercepts"], c)
 
 
-@case("mshv-stat", timeout=500)
+@case("mshv-stat", timeout=700)
 @needs_image
 def stat():
     """nestor stat while a machine runs, and when every page and object is back."""
     with control.Instance("--kernel", kernel_73(), "--role", "root", "--cpus", "2", "--memory", "1G", "--disk",
                           image() + ",ro", "--append", "root=LABEL=nestor-mshv", "--", "sh", "-c", LIVES) as i:
         def reaches(mark):
-            there = i.says(f"^{mark}$", 200)
+            there = i.says(f"^{mark}$", 420)
             check(f"it says {mark}", there, i)
             o = control.answer("stat", i.name) if there else None
             return o if o and "partitions" in o else sys.exit(1)
@@ -304,15 +371,15 @@ def stat():
         go()
         check_child(reaches("@work"))
         r = nestor("stat", i.name)
-        check("as text: a row for the child and one for each VP",
-              re.search(r"^    hv/\d+ of 1, active, 2 VPs( +\d+){6}$", r.out, re.M) and
-              len(re.findall(r"^      VP [01], \w+, [\d.]+ s( +\d+){2}$", r.out, re.M)) == 2, r)
+        check("as text: a row for the child and one for its VP",
+              re.search(r"^    hv/\d+ of 1, active, 1 VP( +\d+){6}$", r.out, re.M) and
+              re.search(r"^      VP 0, \w+, [\d.]+ s( +\d+){2}$", r.out, re.M), r)
         go()
         after = reaches("@gone")
         c = after["children"]
         check("the partition is gone", [p["id"] for p in after["partitions"]] == [1] and
               (c["created"], c["destroyed"], c["left"]) == (1, 1, 0), c)
-        check("and its VPs", (c["vps_created"], c["vps_destroyed"]) == (2, 2), c)
+        check("and its VPs", (c["vps_created"], c["vps_destroyed"]) == (1, 1), c)
         check("the root's pool has nothing in use but what it had",
               after["deposits"]["in_use"] == before["deposits"]["in_use"],
               (before["deposits"], after["deposits"]))
@@ -320,7 +387,7 @@ def stat():
         print(f"# {c['hypercalls']} hypercalls, {c['intercepts']} intercepts: {c['intercepts_by_kind']}")
         go()
         check("the root ends with 0", i.status() == 0, i)
-        check("and the summary says it", any(re.match(r"nestor: children: 1 created, 1 gone; VPs: 2 created, 2 gone",
+        check("and the summary says it", any(re.match(r"nestor: children: 1 created, 1 gone; VPs: 1 created, 1 gone",
                                                       l) for l in i.err), i)
 
 
@@ -425,6 +492,8 @@ def boots_self(r):
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--update-golden"]:
+        sys.exit(update_life())
     if sys.argv[1:2] == ["--list"]:
         for name in sorted(boots.cases):
             print(name, *boots.cases[name][:2])
