@@ -18,6 +18,7 @@
 #include "hvdef/vp_regs.h"
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t len);
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 #define ACTORS	       2u
 #define CALLS_MAX      300u /* of each */
@@ -791,6 +792,21 @@ static bool all_gone(u32 descriptors, u32 threads)
 		nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
 	}
 	return entries("/proc/self/fd") == descriptors && overlay_mappings() == 0;
+}
+
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+/* A sanitizer's own thread comes with the first one, and is not counted. */
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	pthread_t first;
+
+	pthread_create(&first, NULL, nothing, NULL);
+	pthread_join(first, NULL);
+	return 0;
 }
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t len)
