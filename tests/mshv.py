@@ -98,9 +98,9 @@ def client_root(d):
     return d
 
 
-def client_run(role, cpus, names=""):
+def client_run(role, cpus, names="", *options):
     with scratch() as d:
-        r = root(role, "--rootfs", client_root(d + "/root"), cpus=cpus, memory="1G", seconds=600,
+        r = root(role, "--rootfs", client_root(d + "/root"), *options, cpus=cpus, memory="1G", seconds=600,
                  sh=f"/mshv-client {names}; echo @status $?; " + DMESG)
     began, groups = None, {}
     for line in r.out.splitlines():
@@ -135,6 +135,24 @@ def client_case(role, cpus):
 for role in ROLES:
     client_case(role, 2)
 client_case("root", 1)
+
+
+@case("mshv-killed", timeout=300)
+@needs_kernel
+def killed():
+    """What a monitor that is killed leaves, the kernel takes from the hypervisor: all of it."""
+    if not os.path.exists(CLIENT):
+        return skip(f"{CLIENT} is not built")
+    with scratch() as d:
+        client_run("root", 4, "killed-at-work", "--trace", d + "/t.txt")
+        seen = calls(d + "/t.txt")
+        made = {call: seen.get(call, {}).get("HV_STATUS_SUCCESS", 0) for call in (
+            "HvCallCreatePartition", "HvCallInitializePartition", "HvCallFinalizePartition",
+            "HvCallDeletePartition")}
+        check("as many partitions end as begin", set(made.values()) == {8}, made)
+        # The last word of each pool: there is nothing more.
+        empty = seen.get("HvCallWithdrawMemory", {}).get("HV_STATUS_NO_RESOURCES", 0)
+        check("each pool is withdrawn to its end", empty >= 8, seen.get("HvCallWithdrawMemory"))
 
 # --- QEMU ---
 

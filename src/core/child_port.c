@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/loop.h"
 #include "core/core_trace.h"
 #include "core/hypercall.h"
@@ -235,6 +236,10 @@ static int connect_locked(struct child_ports *ports, struct port *port)
 	port->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (port->fd < 0)
 		return -errno;
+	if (!fd_affordable(port->fd)) {
+		close(port->fd);
+		return -EMFILE;
+	}
 	loop_call(ports->loop, watch_start, &w);
 	ret = w.ret < 0 ? w.ret : engine_doorbell(port, true);
 	if (ret >= 0)

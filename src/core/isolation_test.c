@@ -6,7 +6,10 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include "base/fd.h"
 #include "core/child_call_test.h"
 #include "core/child_cpuid.h"
 #include "core/gpa_map_internal.h"
@@ -175,6 +178,46 @@ static void test_bits_of_page_tables(void **state)
 	assert_int_equal(*(u8 *)cc_out(), HV_GPA_ACCESSED | HV_GPA_DIRTY);
 }
 
+static enum hv_status doorbell(u32 id)
+{
+	struct hv_input_create_port port = { .port_partition_id = cc.ct.p->id,
+					     .port_id = id,
+					     .connection_partition_id = cc.p->id,
+					     .info = { .port_type = HV_PORT_TYPE_DOORBELL,
+						       .target_sint = 5,
+						       .target_vp = HV_ANY_VP } };
+	struct hv_input_connect_port connect = { .connection_partition_id = cc.p->id,
+						 .connection_id = id,
+						 .port_partition_id = cc.ct.p->id,
+						 .port_id = id,
+						 .info = { .port_type = HV_PORT_TYPE_DOORBELL,
+							   .gpa = HOLE + id * 8,
+							   .flags = HV_DOORBELL_ANY_VALUE } };
+
+	assert_int_equal(CC_CALL(HVCALL_CREATE_PORT, port), HV_STATUS_SUCCESS);
+	return CC_CALL(HVCALL_CONNECT_PORT, connect);
+}
+
+/* The last descriptors are the host's. */
+static void test_doorbells_leave_descriptors(void **state)
+{
+	struct rlimit files, few;
+	enum hv_status status;
+	int lowest;
+
+	assert_int_equal(doorbell(1), HV_STATUS_SUCCESS);
+	lowest = dup(STDIN_FILENO);
+	close(lowest);
+	getrlimit(RLIMIT_NOFILE, &files);
+	few = files;
+	few.rlim_cur = (rlim_t)lowest + 4 + FD_RESERVE;
+	setrlimit(RLIMIT_NOFILE, &few);
+	for (u32 id = 2; (status = doorbell(id)) == HV_STATUS_SUCCESS; id++)
+		assert_true(id < 8);
+	setrlimit(RLIMIT_NOFILE, &files);
+	assert_int_equal(status, HV_STATUS_NO_RESOURCES);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -184,6 +227,7 @@ int main(void)
 		CC_TEST(test_an_overlay_that_cannot_be_seen_again),
 		CC_TEST(test_an_overlay_over_a_page_given_away),
 		CC_TEST(test_cpuid_results_are_paid_for),
+		CC_TEST(test_doorbells_leave_descriptors),
 		CC_TEST(test_bits_of_page_tables),
 	};
 

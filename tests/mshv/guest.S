@@ -74,6 +74,12 @@ program spin
 	jmp	1b
 program_end spin
 
+program busy			/* any number of VPs */
+1:	incw	(0x9000)
+	outb	%al, $0x80
+	jmp	1b
+program_end busy
+
 program count
 	mov	$200, %cx
 1:	mov	%cx, %ax

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -288,6 +289,63 @@ static void killed(void)
 	vm_end(&vm);
 }
 
+#define BUSY_VPS 3
+
+static struct vm busy_vm;
+
+static void *busy_vp(void *arg)
+{
+	u32 i = (u32)(uintptr_t)arg;
+	struct message m;
+
+	while (ioctl(busy_vm.vp[i], MSHV_RUN_VP, &m) == 0 && m.type == MESSAGE_IO_PORT)
+		io_done(&busy_vm, &m, 0);
+	return NULL;
+}
+
+static void __attribute__((noreturn)) busy_monitor(int ready)
+{
+	pthread_t thread;
+
+	vm_start(&busy_vm);
+	for (u32 i = 0; i < BUSY_VPS; i++)
+		vm_vp(&busy_vm, i);
+	vm_program(&busy_vm, busy, enter_real);
+	for (u32 i = 1; i < BUSY_VPS; i++)
+		enter_real(&busy_vm, i, PROGRAM);
+	for (u32 i = 0; i < BUSY_VPS; i++)
+		MUST(-pthread_create(&thread, NULL, busy_vp, (void *)(uintptr_t)i));
+	MUST(write(ready, "", 1));
+	for (;;)
+		pause();
+}
+
+/* Its VPs are in the guest, on their way to the monitor and on their way back. */
+static void killed_at_work(void)
+{
+	int before = partitions(), good = 0, killed = 8;
+
+	for (int i = 0; i < killed; i++) {
+		int ready[2], status;
+		pid_t child;
+		char c;
+
+		MUST(pipe(ready));
+		child = fork();
+		if (child == 0)
+			busy_monitor(ready[1]);
+		close(ready[1]);
+		good += read(ready[0], &c, 1) == 1;
+		usleep(20000 + 7000 * (unsigned)i);
+		kill(child, SIGKILL);
+		waitpid(child, &status, 0);
+		close(ready[0]);
+	}
+	check_u64((u64)good, (u64)killed, "machines whose VPs all work are killed");
+	if (before >= 0)
+		check_u64((u64)partitions(), (u64)before, "nothing of them is left");
+}
+
 static void at_once(void)
 {
 	int status, good = 0;
@@ -359,6 +417,7 @@ const struct mshv_case life_cases[] = {
 	{ "vps", vps },
 	{ "memory", memory },
 	{ "killed", killed },
+	{ "killed-at-work", killed_at_work },
 	{ "at-once", at_once },
 	{ "again-and-again", again_and_again },
 	{ 0 },

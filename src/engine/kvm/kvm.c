@@ -3,6 +3,7 @@
  * The VM side of the KVM back end: memory slots, interrupt routes, and the
  * settings that keep every Hyper-V and paravirtual emulation of KVM's out.
  */
+#include "base/fd.h"
 #include "engine/kvm/kvm.h"
 
 #include <errno.h>
@@ -92,7 +93,7 @@ static int vm_create(void *ctx, const struct engine_vm_config *cfg, struct engin
 		ret = vm->fd;
 		goto free;
 	}
-	ret = vm_setup(vm, cfg);
+	ret = fd_affordable(vm->fd) ? vm_setup(vm, cfg) : -EMFILE;
 	if (ret < 0)
 		goto close;
 	vm->xsave_bytes = kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)KVM_CAP_XSAVE2);

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "engine/kvm/kvm_internal.h"
 
 #define SYNC_FIELDS (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS)
@@ -59,6 +60,17 @@ static int vcpu_setup(struct kvm_vcpu *v)
 	return 0;
 }
 
+/* Before it is made: KVM never lets go of the id of a vCPU. */
+static bool another_fd(const struct kvm_vm *vm)
+{
+	int next = dup(vm->fd);
+	bool affordable = next >= 0 && fd_affordable(next);
+
+	if (next >= 0)
+		close(next);
+	return affordable;
+}
+
 int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -69,7 +81,8 @@ int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
 		return -ENOMEM;
 	pthread_once(&once, kick_handler_install);
 	*v = (struct kvm_vcpu){ .vcpu = { .ops = vm->ops, .id = id }, .vm = kvm_vm_of(vm) };
-	v->fd = kvm_ioctl(v->vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)id);
+	v->fd = another_fd(v->vm) ? kvm_ioctl(v->vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)id)
+				  : -EMFILE;
 	if (v->fd < 0) {
 		ret = v->fd;
 		goto free;
