@@ -235,9 +235,9 @@ OWN = re.compile(r"HvCall(PostMessage|SignalEvent|NotifyLongSpinWait|\w*DeviceIn
 
 
 def life(path):
-    """Calls from CREATE_PARTITION to DELETE_PARTITION: those before the child's first exit or intercept
-    and those after its last one in their order, repeats folded; those between, whose order is its guest's,
-    as a set. Pages are deposited as needed, and counted nowhere."""
+    """Calls from CREATE_PARTITION to DELETE_PARTITION: those before the child's first exit or intercept in
+    their order, repeats folded; those until its last one, whose order is its guest's, as a set; those after
+    it in the order of their first time. Pages are deposited as needed, interrupts come when they come."""
     found, span, begun = [], [], {}
     pattern = re.compile(r"(\S+) ((hv/\d+)/vp\d+) (?:(exit\.exit|synic\.message)|hypercall\.(call) |"
                          r"hypercall\.return code=(\S+) status=HV_STATUS_(\S+) )")
@@ -260,7 +260,8 @@ def life(path):
     parts = {"before": [], "running": [], "after": []}
     for at, call in found[begin:end + 1]:
         part = "before" if at < min(span) else "after" if at > max(span) else "running"
-        if parts[part][-1:] != [call]:
+        late = part == "after" and (call in parts[part] or call.startswith("HvCallAssertVirtualInterrupt"))
+        if parts[part][-1:] != [call] and not late:
             parts[part].append(call)
     parts["running"] = sorted(set(parts["running"]))
     return "".join(f"{part} {call}\n" for part in parts for call in parts[part])
