@@ -67,6 +67,8 @@ void gmem_fini(struct gmem *gm)
 	if (gm->donated)
 		munmap(gm->donated, sizeof(*gm->donated) + gm->donated->pages * sizeof(u32));
 	gm->donated = NULL;
+	free(gm->held);
+	gm->held = NULL;
 	gm->map = gm->old = NULL;
 	pthread_mutex_destroy(&gm->lock);
 }
@@ -369,6 +371,14 @@ static struct gmem_donated *donated_create(const struct gmem_map *m)
 	return d;
 }
 
+static bool held_locked(const struct gmem *gm, u64 gpn)
+{
+	for (u32 i = 0; i < gm->held_count; i++)
+		if (gm->held[i] == gpn)
+			return true;
+	return false;
+}
+
 static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 {
 	struct gmem_region r;
@@ -392,6 +402,8 @@ static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 	was = d->serial[gpn];
 	if (was && serial)
 		return -EEXIST;
+	if (serial && held_locked(gm, gpn))
+		return -EBUSY;
 	if (gm->donated_faults && !was != !serial &&
 	    mprotect(r.guest + ((gpn << PAGE_SHIFT) - r.gpa), PAGE_BYTES,
 		     serial ? PROT_NONE : PROT_READ | PROT_WRITE) < 0)
@@ -416,6 +428,45 @@ u32 gmem_donated(struct gmem *gm, u64 gpa)
 	u64 gpn = gpa >> PAGE_SHIFT;
 
 	return d && gpn < d->pages ? __atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED) : 0;
+}
+
+static int hold_locked(struct gmem *gm, u64 gpa)
+{
+	u64 *held;
+
+	if (gmem_donated(gm, gpa))
+		return -EBUSY;
+	if (gm->held_count == gm->held_room) {
+		held = realloc(gm->held, (gm->held_room * 2 + 16) * sizeof(*held));
+		if (!held)
+			return -ENOMEM;
+		gm->held = held;
+		gm->held_room = gm->held_room * 2 + 16;
+	}
+	gm->held[gm->held_count++] = gpa >> PAGE_SHIFT;
+	return 0;
+}
+
+int gmem_hold(struct gmem *gm, u64 gpa)
+{
+	int ret;
+
+	pthread_mutex_lock(&gm->lock);
+	ret = hold_locked(gm, gpa);
+	pthread_mutex_unlock(&gm->lock);
+	return ret;
+}
+
+void gmem_unhold(struct gmem *gm, u64 gpa)
+{
+	pthread_mutex_lock(&gm->lock);
+	for (u32 i = 0; i < gm->held_count; i++) {
+		if (gm->held[i] != gpa >> PAGE_SHIFT)
+			continue;
+		gm->held[i] = gm->held[--gm->held_count];
+		break;
+	}
+	pthread_mutex_unlock(&gm->lock);
 }
 
 int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes)
