@@ -127,12 +127,16 @@ enum hv_status synic_post_now(struct synic *s, u32 sint, const struct hv_message
 	return status;
 }
 
-void synic_cancel(struct synic *s, struct message *msg)
+bool synic_cancel(struct synic *s, struct message *msg)
 {
+	bool waited;
+
 	pthread_mutex_lock(&s->lock);
+	waited = msg->queued;
 	list_del(&msg->link);
 	__atomic_store_n(&msg->queued, false, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&s->lock);
+	return waited;
 }
 
 bool synic_listens(struct synic *s, u32 sint)
