@@ -396,7 +396,9 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 		.max_lps = MAX_LPS,
 		.build = HV_BUILD,
 		.physical_bits = cpu->physical_bits,
-		.quirks = hv == &m->hv && m->role->nested ? m->quirks : 0,
+		.quirks = hv == &m->hv && (offer->privileges & HV_PRIV_CPU_MANAGEMENT)
+				  ? m->quirks & quirks_of_root(m->role->nested)
+				  : 0,
 	};
 	int ret = 0;
 
