@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Linux as root, nested root and L1VH: which hypervisor it talks to, and how. Used as boots.py."""
-import glob, os, re, subprocess, sys
+import glob, json, os, re, subprocess, sys
 
 import boots
+import vmbus
 from boots import boot, case, check, nestor, scratch
 
-THEIRS = set(boots.cases)    # of boots.py itself, not to be run twice
+THEIRS = set(boots.cases)    # of the other scripts, not to be run twice
 GOLDEN_BOOTS = [("root", "6.1"), ("root", "6.12"), ("nested-root", "6.12")]
 for role, k in GOLDEN_BOOTS:
     boots.golden_case(role, k)
@@ -162,27 +163,100 @@ def unaware():
         check("L0 is never asked", not [x for x in rows(d + "/t.txt") if x[2] == "L0"])
 
 
-@case("root-ends")
+def report(r):
+    """What `run --json` says at the end."""
+    lines = [l for l in r.err.splitlines() if l.startswith("{")]
+    return json.loads(lines[-1]) if lines else {}
+
+
+def check_held(who, r, cpus):
+    """Every page of the pool is in use or free, and nothing waits that should have been taken."""
+    o = report(r)
+    d, held = o.get("deposits", {}), o.get("held", {})
+    # A page for each processor but the first, two for each VP but the first.
+    check(f"{who}: the pool paid for its processors and nothing else",
+          d.get("in_use") == 3 * (cpus - 1) <= d.get("pages", 0), d)
+    check(f"{who}: no message waits and no statistics page is mapped",
+          held.get("messages") == 0 and held.get("stats_pages") == 0, held)
+    check(f"{who}: device interrupts are mapped once", 0 < held.get("interrupts", 0) < 32, held)
+
+
+# A write of 0 to GUEST_OS_ID, as before kexec, is no part of these ends: what is mapped stays.
+@case("root-ends", timeout=900)
 def ends():
     for role, kernel in (("root", "6.12"), ("nested-root", "6.12"), ("root", "6.1")):
-        r = boot(kernel, "--role", role, sh="poweroff -f")
-        check(f"{role} {kernel}: power-off ends with 0", r.code == 0, r)
-        r = boot(kernel, "--role", role, sh="reboot -f")
-        check(f"{role} {kernel}: a reset ends with 100", r.code == 100, r)
-        r = boot(kernel, "--role", role, "--append", "panic=-1",
-                 sh="echo c > /proc/sysrq-trigger")
-        check(f"{role} {kernel}: a panic ends with 101 and is told",
-              r.code == 101 and "sysrq triggered crash" in r.err, r)
+        who = f"{role} {kernel}"
+        r = boot(kernel, "--role", role, "--cpus", "2", "--json", sh="poweroff -f")
+        check(f"{who}: power-off ends with 0", r.code == 0, r)
+        check_held(who, r, 2)
+        r = boot(kernel, "--role", role, "--cpus", "2", "--json", sh="reboot -f")
+        check(f"{who}: a reset ends with 100", r.code == 100, r)
+        check_held(who, r, 2)
 
 
-@case("root-cpu-hotplug")
-def hotplug():
-    for role in ("root", "nested-root"):
-        r = boot("6.12", "--role", role, "--cpus", "2",
-                 sh="cd /sys/devices/system/cpu/cpu1; echo 0 > online; cat online; nproc; "
-                    "echo 1 > online; cat online; nproc; dmesg | grep -iE 'BUG|WARNING|Oops'")
-        check(f"{role}: a processor goes and comes back", r.out.split()[:4] == ["0", "1", "1", "2"],
-              r)
+def panic_case(role, kernel):
+    @case(f"{role}-panic-{kernel}")
+    def run():
+        r = boot(kernel, "--role", role, "--cpus", "2", "--append", "panic=-1",
+                 sh="echo before; echo c > /proc/sysrq-trigger")
+        check("status 101", r.code == 101, r)
+        check("the report names the reason", "reported a panic: Kernel panic - not syncing: "
+              "sysrq triggered crash\n" in r.err, r)
+        m = re.search(r"crash registers: P0 (0x[0-9a-f]+) P1 (0x\S+) P2 (0x\S+) P3 (0x\S+) "
+                      r"P4 (0x\S+)$", r.err, re.M)
+        check("has the five parameters", m, r)
+        p = [int(v, 16) for v in m.groups()] if m else []
+        # Linux writes them once for the state, then with the text: its address and length.
+        check("which say where the text is", p[:3] == [0, 0, 0] and p[3] and p[3] % 4096 == 0 and
+              0 < p[4] <= 4096, r)
+        check("and the kernel's own text", re.search(r"^  \| \[ .*RIP: 0033", r.err, re.M), r)
+        check("the console has what was before", "before" in r.out, r)
+
+
+for role, kernel in (("root", "6.12"), ("nested-root", "6.12"), ("root", "6.1")):
+    panic_case(role, kernel)
+
+
+# Each processor that can go, while the others work; then the rest once more at the same time.
+HOTPLUG = """cd /sys/devices/system/cpu; for i in 1 2; do for c in cpu[1-9]*; do
+    echo 0 >$c/online; a=$(cat $c/online) n=$(nproc); echo 1 >$c/online; echo @round $c $a $n $(cat $c/online) $(nproc)
+done; done
+for c in cpu[1-9]*; do echo 0 >$c/online; done; echo @round all 0 $(nproc) 0 0
+for c in cpu[1-9]*; do echo 1 >$c/online; done; echo @round all 1 $(nproc) 0 0
+echo @timers; i=0; while [ $i -lt $(nproc) ]; do taskset $(printf %x $((1 << i))) sleep 0.02 && echo $i; i=$((i + 1)); done
+echo @dmesg; dmesg | grep -E 'BUG:|WARNING:|Oops|blocked for more|stuck|not responding'; echo @end; sleep 1; """
+
+
+def hotplug_case(role, kernel, cpus):
+    @case(f"{role}-cpu-hotplug-{kernel}-{cpus}vp", suite="boot" if cpus < 4 else "soak", timeout=500)
+    def run():
+        image = kernel_73() if kernel == "7.3" else kernel
+        if kernel == "7.3" and not (image and os.path.exists(image)):
+            return skip("Linux 7 is not built: tools/linux build 7.3 --unpatched")
+        net = () if role == "root" else ("--net", "user")
+        r = boot(image, "--role", role, "--cpus", str(cpus), "--json", *net,
+                 sh=HOTPLUG.replace("echo @dmesg", ("" if role == "root" else NET.replace("echo @end; ", "")) +
+                                    "echo @dmesg"))
+        check("the command ends with 0", r.code == 0, r)
+        rounds = re.findall(r"^@round (cpu\d+) (\d) (\d+) (\d) (\d+)$", r.out, re.M)
+        check("each processor goes and comes back, twice", sorted(rounds) == sorted(
+            (f"cpu{c}", "0", str(cpus - 1), "1", str(cpus)) for c in range(1, cpus) for _ in (1, 2)), r)
+        check("all but one go, and come back", "@round all 0 1 " in r.out and
+              f"@round all 1 {cpus} " in r.out, r)
+        check("timers run on each", r.section("timers").split() == [str(c) for c in range(cpus)], r)
+        if net:
+            check("the network still works", " 0% packet loss" in r.section("ping"), r)
+        check("nothing in the kernel's log", not r.section("dmesg").strip(), r.section("dmesg"))
+        if role == "l1vh":
+            check("no message waits", report(r).get("held", {}).get("messages") == 0, r)
+        elif kernel == "6.12":
+            check_held(role, r, cpus)
+
+
+for role, kernel in (("root", "6.12"), ("nested-root", "6.12"), ("root", "6.1"), ("l1vh", "7.3")):
+    hotplug_case(role, kernel, 2)
+for role, kernel in (("root", "6.12"), ("nested-root", "6.12"), ("l1vh", "7.3")):
+    hotplug_case(role, kernel, 4)
 
 
 def linux7_case(role, cpus):
@@ -226,6 +300,57 @@ def linux7_power_off():
         check(f"{role}: it powers off through its hypervisor",
               r.code == 0 and "powered off through its hypervisor" in r.err, r)
 
+
+# --- from one kernel into the next ---
+
+KEXEC = """#!/bin/bash
+if grep -q second /proc/cmdline; then
+    echo @second; nproc; cat /kept; grep ' / ' /proc/mounts; ls /sys/bus/vmbus/devices | wc -l
+    ip link set eth0 up; dhclient eth0; ip -4 -o addr show eth0
+    dmesg | grep -E 'BUG|Oops|WARNING:|hung|running (as root|on a nested)|Vmbus version'
+    dd if=/dev/zero of=/big bs=1M count=64 conv=fsync 2>/dev/null; md5sum /big; stress_memory; echo @
+    exit 0
+fi
+echo @first; nproc; ls /proc/1/exe; echo @
+echo kept over kexec >/kept; sync
+r=$(uname -r)
+kexec -l /boot/vmlinuz-$r --initrd=/boot/initrd-$r --append="console=ttyS0 quiet root=$DISK second" &&
+kexec -e
+"""
+# Most of the memory that the first kernel had, to find what it gave away and left behind.
+TOUCH = "d=/dev/shm/t; dd if=/dev/zero of=$d bs=1M count=512 2>/dev/null; ls -s $d"
+
+
+def kexec_case(role, disk):
+    @case(f"{role}-kexec", suite="soak", timeout=600)
+    @vmbus.needs_debian
+    def run(image):
+        with scratch() as d:
+            with open(d + "/test", "w") as f:
+                f.write(KEXEC.replace("$DISK", disk).replace("stress_memory", TOUCH))
+            r = vmbus.world(d, f"""
+cp --sparse=always {image} root.img
+printf 'write %s /etc/nestor-test\\nsif /etc/nestor-test mode 0100755\\n' $D/test | debugfs -w -f - root.img >/dev/null 2>&1
+$N run --role {role} --kernel 6.12 --cpus 2 --memory 768M --disk root.img --net user --timeout 400 \\
+    --append "root={disk} rw"
+echo; echo @status; echo $?; echo @
+""", timeout=580)
+        check("both processors are up before", r.section("first").startswith("2\n"), r)
+        second = r.section("second")
+        check("and after", second.startswith("2\n"), r)
+        check("the second kernel is the root too", "running as root partition" in second and
+              ("nested hypervisor" in second) == (role == "nested-root"), second)
+        check("it finds its disk and what was written", "kept over kexec" in second, second)
+        check("and the network", "inet 10.0.2.15/24" in second, second)
+        if role == "nested-root":
+            check("and the bus", "Vmbus version" in second, second)
+        check("it can use all its memory", re.search(r"^5\d{5} /dev/shm/t", second, re.M), second)
+        check("nothing went wrong in it", not re.search("BUG|Oops|WARNING:|hung", second), second)
+        check("it powers off", r.section("status").strip() == "0", r)
+
+
+kexec_case("root", "/dev/vda")
+kexec_case("nested-root", "/dev/sda")
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--list"]:

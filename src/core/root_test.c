@@ -249,9 +249,8 @@ static void test_bit_31_asks_for_the_privileges_of_the_other_partition(void **st
 	static const u8 nothing[256];
 
 	teardown(state);
-	create(&(struct core_test_config){ .vps = VPS,
-					   .nested = true,
-					   .outer_privileges = TEST_GUEST_PRIVILEGES });
+	create(&(struct core_test_config){
+		.vps = VPS, .nested = true, .outer_privileges = TEST_GUEST_PRIVILEGES });
 	for (u32 i = 0; i < ARRAY_SIZE(calls); i++) {
 		assert_int_equal(CALL(calls[i] | HV_HYPERCALL_NESTED, nothing),
 				 HV_STATUS_ACCESS_DENIED);

@@ -139,6 +139,19 @@ bool synic_cancel(struct synic *s, struct message *msg)
 	return waited;
 }
 
+u32 synic_waiting(struct synic *s)
+{
+	struct list *pos;
+	u32 n = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
+		list_for_each(pos, &s->queue[i])
+			n++;
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
 bool synic_listens(struct synic *s, u32 sint)
 {
 	bool listens;

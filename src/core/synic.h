@@ -60,6 +60,8 @@ enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg);
 /* Takes back a message that waits. Its owner gets it at once, done() is not called. False: it
  * did not wait. */
 bool synic_cancel(struct synic *s, struct message *msg);
+/* Messages that wait because their slot, or the SynIC, does not take them. */
+u32 synic_waiting(struct synic *s);
 /* A message for @sint would be delivered and its interrupt raised. */
 bool synic_listens(struct synic *s, u32 sint);
 /*
