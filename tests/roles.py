@@ -217,8 +217,13 @@ for role, kernel in (("root", "6.12"), ("nested-root", "6.12"), ("root", "6.1"))
     panic_case(role, kernel)
 
 
+# Linux 6.12 lets no processor go that is the target of a channel: those are moved to the first.
+AWAY = """away() { for f in /sys/bus/vmbus/devices/*/channels/*/cpu; do
+    [ -e $f ] && [ "$(cat $f)" = $1 ] && echo 0 >$f && echo $f
+done; }
+"""
 # Each processor that can go, while the others work; then the rest once more at the same time.
-HOTPLUG = """cd /sys/devices/system/cpu; for i in 1 2; do for c in cpu[1-9]*; do
+HOTPLUG = AWAY + """cd /sys/devices/system/cpu; for i in 1 2; do for c in cpu[1-9]*; do away ${c#cpu} >/dev/null
     echo 0 >$c/online; a=$(cat $c/online) n=$(nproc); echo 1 >$c/online; echo @round $c $a $n $(cat $c/online) $(nproc)
 done; done
 for c in cpu[1-9]*; do echo 0 >$c/online; done; echo @round all 0 $(nproc) 0 0
@@ -314,7 +319,11 @@ fi
 echo @first; nproc; ls /proc/1/exe; echo @
 echo kept over kexec >/kept; sync
 r=$(uname -r)
-kexec -l /boot/vmlinuz-$r --initrd=/boot/initrd-$r --append="console=ttyS0 quiet root=$DISK second" &&
+# The image's own initrd knows only disks on VMBus.
+mkdir /t; cd /t; zcat /boot/initrd-$r | busybox cpio -idm 2>/dev/null
+xz=$(echo /lib/modules/$r/kernel/drivers/block/virtio_blk.ko*); busybox unxz -c $xz >m/virtio_blk.ko; echo virtio_blk.ko >>m/list
+find . | busybox cpio -o -H newc 2>/dev/null | gzip -1 >/initrd; cd /
+kexec -l /boot/vmlinuz-$r --initrd=/initrd --append="console=ttyS0 quiet root=$DISK second" &&
 kexec -e
 """
 # Most of the memory that the first kernel had, to find what it gave away and left behind.
@@ -351,6 +360,95 @@ echo; echo @status; echo $?; echo @
 
 kexec_case("root", "/dev/vda")
 kexec_case("nested-root", "/dev/sda")
+
+# --- for long ---
+
+# Disk, network and processors that come and go at the same time. NESTOR_SOAK_MINUTES: how long.
+# Each loop leaves what it has done in /run; a loop that stopped leaves no more.
+SOAK = vmbus.WAIT + AWAY + r"""
+exec 2>&1
+DATA=/dev/$(cd /sys/block; grep -lx 1048576 sd?/size | cut -d/ -f1)
+/etc/nestor-boot >/dev/null; dhclient eth0; hv_kvp_daemon; mount -t tmpfs none /mnt; cd /mnt
+END=$(($(date +%s) + SECS)); on() { [ $(date +%s) -lt $END ]; }
+bump() { echo $(($(cat $1 2>/dev/null || echo 0) + 1)) >$1; }
+disk() { while on; do
+    timeout 300 fio --name=v --filename=$DATA --direct=1 --ioengine=libaio --iodepth=16 --numjobs=1 --rw=randwrite         --bsrange=4k-64k --size=16m --verify=crc32c --verify_backlog=64 --fsync=64 --minimal >fio.out && bump fio.ok || { bump fio.bad; cat fio.out; }
+done; }
+net() { while on; do
+    timeout 60 iperf3 -c 10.0.2.2 -p $PORT -t 5 $1 >iperf.out && bump net.ok || { bump net.bad; cat iperf.out; }
+    ping -f -c 200 -w 60 10.0.2.2 | grep -q ' 0% packet loss' && bump ping.ok || bump ping.bad
+    [ "$1" ] && set -- || set -- -R
+done; }
+cpus() { while on; do for c in 1 2 3 4 5 6 7; do
+    moved=$(away $c)
+    echo 0 >/sys/devices/system/cpu/cpu$c/online && sleep 0.3 &&
+        echo 1 >/sys/devices/system/cpu/cpu$c/online && bump cpu.ok || bump cpu.bad
+    for f in $moved; do echo $c >$f; done; sleep 0.3
+done; done; }
+look() { grep -E 'HYP|HVS|LOC' /proc/interrupts; }
+echo @begin; nproc; look; echo @
+disk & net & cpus & wait
+echo @end; nproc; for f in *.ok *.bad; do echo $f $(cat $f 2>/dev/null || echo 0); done; echo @
+# Each processor in turn: its timer, and a request that its own channel carries.
+echo @each; for c in 0 1 2 3 4 5 6 7; do
+    a=$(awk -v n=$((c + 2)) '/HYP|HVS/ {s += $n} END {print s}' /proc/interrupts)
+    timeout 60 taskset -c $c sh -c 'sleep 0.1; dd if='$DATA' of=/dev/null bs=4k count=64 iflag=direct 2>/dev/null &&
+        ping -c 2 10.0.2.2 >/dev/null && echo done'
+    echo $c $(($(awk -v n=$((c + 2)) '/HYP|HVS/ {s += $n} END {print s}' /proc/interrupts) - a))
+done; echo @
+echo @after; look; echo @
+echo @dmesg; dmesg | grep -E 'BUG:|WARNING:|Oops|blocked for more|stuck|not responding|I/O error|EXT4-fs error|TX timeout|NETDEV WATCHDOG|abort'; echo @
+echo asked; sleep $WAIT_HOST
+"""
+
+
+@case("nested-root-soak", suite="soak", timeout=4000)
+@vmbus.needs_debian
+def soak(image):
+    minutes = float(os.environ.get("NESTOR_SOAK_MINUTES", "10"))
+    port, name = 20000 + os.getpid() % 20000, f"soak-{os.getpid()}"
+    seconds = int(minutes * 60)
+    limit = seconds * 2 + 600
+    with scratch() as d:
+        sh = vmbus.guest(d, "soak.sh", f"PORT={port} SECS={seconds} WAIT_HOST=60\n" + SOAK)
+        r = vmbus.world(d, f"""
+qemu-img create -q -f qcow2 -b {image} -F raw root.qcow2 || exit 1
+truncate -s 512M data.img
+iperf3 -s -p {port} >server.log 2>&1 & server=$!
+$N run --name {name} --role nested-root --kernel 6.12 --cpus 8 --memory 1G --disk root.qcow2,format=qcow2 \\
+    --disk data.img --net user --timeout {limit} --json --append "root=LABEL=nestor-root rw" -- bash -c {sh} \\
+    >out.txt 2>err.txt & run=$!
+tail -n +1 -f out.txt & tail=$!
+while kill -0 $run 2>/dev/null && ! grep -q ^asked out.txt; do sleep 1; done
+echo; echo @stat1; $N stat {name} --json; echo @; echo @kvp; $N kvp get {name} OSName; echo @; sleep 10
+echo @stat2; $N stat {name} --json; echo @; echo @stop; $N stop {name} --timeout 60; echo $?; echo @
+wait $run; echo; echo @status; echo $?; echo @; kill $server $tail; cat err.txt >&2
+""", timeout=limit + 60)
+    begin, end = r.section("begin"), dict(re.findall(r"^(\w+\.\w+) (\d+)$", r.section("end"), re.M))
+    check("eight processors at the beginning", begin.startswith("8\n"), r)
+    check("and at the end", r.section("end").startswith("8\n"), r)
+    for what, text in (("fio", "rounds of fio verify"), ("net", "iperf3 runs end well"),
+                       ("ping", "floods of pings lose nothing"), ("cpu", "processors come back")):
+        check(f"{end.get(what + '.ok', 0)} {text}, none fails",
+              int(end.get(what + ".ok", 0)) > 0 and what + ".bad" not in end, r.section("end"))
+    each = re.findall(r"^done\n(\d) (\d+)$", r.section("each"), re.M)
+    check("each processor's timer, disk and network still work",
+          [c for c, n in each if int(n) > 0] == [str(c) for c in range(8)], r.section("each"))
+    check("nothing in the kernel's log", not r.section("dmesg").strip(), r.section("dmesg"))
+    check("the key-value service answers", "Debian" in r.section("kvp"), r)
+    try:
+        one, two = (json.loads(r.section(s)) for s in ("stat1", "stat2"))
+    except ValueError:
+        return check("its state can be read", False, r)
+    moved = {c.get("device", c.get("name")): c["packets"] - o["packets"]
+             for o, c in zip(one["channels"], two["channels"])}
+    beat = [n for name, n in moved.items() if "heartbeat" in name]
+    check("the heartbeat goes on", beat and beat[0] > 0, moved)
+    check("no message waits", two["held"]["messages"] == 0, two["held"])
+    check("the pool paid for eight processors and nothing else",
+          two["deposits"]["in_use"] == 3 * 7, two["deposits"])
+    check("it shuts down when asked", r.section("stop").strip().endswith("0"), r)
+
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--list"]:
