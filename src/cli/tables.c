@@ -334,7 +334,8 @@ static void print_quirks(void)
 		print_release(quirks[i].first);
 		fputs(" to ", stdout);
 		print_release(quirks[i].last);
-		printf(" | %s | %s |\n", quirks[i].what, quirks[i].defect);
+		printf(" | %s | %s | %s |\n", quirks[i].any_root ? "any root" : "nested root",
+		       quirks[i].what, quirks[i].defect);
 	}
 }
 
@@ -400,10 +401,10 @@ void tables_print(void)
 	puts("\n### Hints (0x40000004 EAX)");
 	print_matrix("Hint", hints, ARRAY_SIZE(hints), offer_hints);
 	puts("\n## Quirks\n\n"
-	     "In effect for a nested root only: with `--quirks auto` those of its release, with\n"
-	     "`--quirks LIST` those named, with `--quirks none` none.\n\n"
-	     "| Name | Linux | What it does | What it makes up for |\n"
-	     "|---|---|---|---|");
+	     "With `--quirks auto` those of the kernel's release are in effect, with `--quirks LIST`\n"
+	     "those named, with `--quirks none` none.\n\n"
+	     "| Name | Linux | In | What it does | What it makes up for |\n"
+	     "|---|---|---|---|---|");
 	print_quirks();
 	puts("\n## VMBus devices\n\n"
 	     "| Device | Offered | Driver in Linux | Class |\n"

@@ -25,13 +25,15 @@ static bool look(void)
 
 static void map_pages(void)
 {
-	struct {
-		struct hv_input_map_gpa_pages header;
-		u64 source[MAPPED];
-	} in = { { .partition_id = cc.p->id, .flags = HV_MAP_GPA_READABLE | HV_MAP_GPA_WRITABLE },
-		 { 0x300, 0x301, 0x302 } };
+	const struct hv_input_map_gpa_pages header = {
+		.partition_id = cc.p->id, .flags = HV_MAP_GPA_READABLE | HV_MAP_GPA_WRITABLE
+	};
+	const u64 source[MAPPED] = { 0x300, 0x301, 0x302 };
+	u8 in[sizeof(header) + sizeof(source)];
 
-	assert_int_equal(cc_call(HVCALL_MAP_GPA_PAGES | (u64)MAPPED << 32, &in, sizeof(in)), 0);
+	memcpy(in, &header, sizeof(header));
+	memcpy(in + sizeof(header), source, sizeof(source));
+	assert_int_equal(cc_call(HVCALL_MAP_GPA_PAGES | (u64)MAPPED << 32, in, sizeof(in)), 0);
 }
 
 static void create_port(void)

@@ -149,6 +149,19 @@ void deposit_close(struct deposit *d)
 	pthread_mutex_unlock(&d->lock);
 }
 
+bool deposit_give_back(struct deposit *d)
+{
+	bool any;
+
+	pthread_mutex_lock(&d->lock);
+	any = d->count != 0;
+	while (d->count)
+		gmem_donate(d->gmem, d->page[--d->count].gpn << PAGE_SHIFT, 0);
+	d->in_use = 0;
+	pthread_mutex_unlock(&d->lock);
+	return any;
+}
+
 enum hv_status deposit_withdraw(struct deposit *d, u64 *gpn)
 {
 	enum hv_status status = HV_STATUS_NO_RESOURCES;

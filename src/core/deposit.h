@@ -45,7 +45,8 @@ void deposit_fini(struct deposit *d);
 u32 deposit_begin(struct deposit *d);
 /*
  * @serial: which DEPOSIT call brings it, from 1.
- * HV_STATUS_INVALID_PARAMETER: not RAM of the depositor's, or donated already, to any pool;
+ * HV_STATUS_INVALID_PARAMETER: not RAM of the depositor's, donated already, to any pool, or
+ * below an overlay page;
  * HV_STATUS_NO_RESOURCES: the host cannot keep account of more.
  */
 enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial);
@@ -65,6 +66,11 @@ void *deposit_lend(struct deposit *d, u64 gpn);
 void deposit_unlend(struct deposit *d, u64 gpn);
 /* All objects are gone: every page is free, and no more can be taken or added. */
 void deposit_close(struct deposit *d);
+/*
+ * Gives every page back, as nobody is left who would withdraw it. What was paid with
+ * them stays. False: there are none.
+ */
+bool deposit_give_back(struct deposit *d);
 /* Gives one free page back to the depositor. HV_STATUS_NO_RESOURCES: there is none. */
 enum hv_status deposit_withdraw(struct deposit *d, u64 *gpn);
 

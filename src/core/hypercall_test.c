@@ -152,6 +152,29 @@ static void test_bit_31_leads_to_the_hypervisor_below_and_only_there(void **stat
 		HV_STATUS_INVALID_HYPERCALL_INPUT);
 }
 
+/* Each row's privileges: those of the partition that is asked, whatever the other may do. */
+static void test_each_side_asks_for_privileges_of_its_own(void **state)
+{
+	for (u32 bit = 0; bit < 64; bit++) {
+		teardown(state);
+		create(&(struct core_test_config){ .nested = true,
+						   .privileges = ~BIT64(bit),
+						   .outer_privileges = BIT64(bit) });
+		each_row(d) {
+			u64 inner = vp->partition->config.privileges;
+			u64 outer = vp->outer->partition->config.privileges;
+			bool in = status(least(d), 1, 1) == HV_STATUS_ACCESS_DENIED;
+			bool out = status(least(d) | HV_HYPERCALL_NESTED, 1, 1) ==
+				   HV_STATUS_ACCESS_DENIED;
+
+			if (!in_bytes(d) && !out_bytes(d))
+				continue; /* it would be carried out */
+			assert_int_equal(in, !hypercall_permitted(d, inner));
+			assert_int_equal(out, !hypercall_permitted(d, outer));
+		}
+	}
+}
+
 static void test_rep_counts_must_fit_the_kind_of_call(void **state)
 {
 	static const struct {
@@ -572,6 +595,7 @@ int main(void)
 		TEST(test_unknown_codes_are_refused_whatever_else_is_wrong),
 		TEST(test_bit_31_is_reserved_without_a_hypervisor_below),
 		TEST_NESTED(test_bit_31_leads_to_the_hypervisor_below_and_only_there),
+		TEST_NESTED(test_each_side_asks_for_privileges_of_its_own),
 		TEST(test_rep_counts_must_fit_the_kind_of_call),
 		TEST(test_a_variable_header_needs_a_call_that_takes_one),
 		TEST(test_addresses_must_be_aligned_inside_a_page_of_memory),

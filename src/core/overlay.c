@@ -139,6 +139,21 @@ static void hide(struct partition *p, struct overlay *o)
 	o->page = o->own;
 }
 
+/*
+ * A page cannot be the hypervisor's twice: one that the root has deposited takes no overlay,
+ * and one below an overlay cannot be deposited. A child's memory is not its to deposit.
+ */
+static int hold(struct partition *p, u64 gpa)
+{
+	return p->child ? 0 : gmem_hold(p->gmem, gpa);
+}
+
+static void unhold(struct partition *p, u64 gpa)
+{
+	if (!p->child)
+		gmem_unhold(p->gmem, gpa);
+}
+
 static void disable_locked(struct partition *p, struct overlay *o)
 {
 	struct overlay *below;
@@ -148,6 +163,7 @@ static void disable_locked(struct partition *p, struct overlay *o)
 		hide(p, o);
 	list_del(&o->link);
 	o->enabled = false;
+	unhold(p, o->gpa);
 	below = seen ? visible_at(p, o->gpa) : NULL;
 	if (below && show(p, below) < 0)
 		log_limited(LOG_ERROR, "no memory to show the %s page again", below->name);
@@ -156,13 +172,16 @@ static void disable_locked(struct partition *p, struct overlay *o)
 static int enable_locked(struct partition *p, struct overlay *o, u64 gpa)
 {
 	struct overlay *above = visible_at(p, gpa);
-	int ret;
+	int ret = hold(p, gpa);
 
+	if (ret)
+		return ret;
 	if (above)
 		hide(p, above);
 	o->gpa = gpa;
 	ret = show(p, o);
 	if (ret) {
+		unhold(p, gpa);
 		if (above && show(p, above) < 0)
 			log_limited(LOG_ERROR, "no memory to show the %s page again", above->name);
 		return ret;

@@ -35,7 +35,8 @@ void overlay_fini(struct overlay *o);
 
 /*
  * Enables at @gpa, moves or disables. Takes the partition's overlay lock.
- * -ENXIO: @gpa is outside the guest physical address space; -ENOMEM.
+ * -ENXIO: @gpa is outside the guest physical address space; -EBUSY: the root has
+ * deposited the page; -ENOMEM.
  * On failure the overlay is as it was.
  */
 int overlay_set(struct partition *p, struct overlay *o, u64 gpa, bool enabled);

@@ -167,9 +167,10 @@ static enum vp_fault guest_os_id_write(struct vp *vp, u32 i, u64 value)
 		for (u32 n = 0; n < p->vp_count; n++)
 			if (partition_vp(p, n))
 				synic_rings_restart(&p->vps[n]->synic);
-		stats_end(p); /* pages of the kernel that ends are not written any more */
 	}
 	pthread_mutex_unlock(&p->lock);
+	if (value == 0)
+		root_kernel_ends(p);
 	return VP_OK;
 }
 

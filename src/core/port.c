@@ -240,8 +240,19 @@ enum hv_status message_source_send(struct message_source *src, struct vp *vp, u3
 	b->message.m.payload_bytes = (u8)bytes;
 	b->message.m.sender = src->sender;
 	memcpy(b->message.m.payload, payload, bytes);
+	b->vp = vp;
 	status = synic_post(&vp->synic, sint, &b->message);
 	if (status != HV_STATUS_SUCCESS)
 		buffer_release(b);
 	return status;
+}
+
+void message_source_drop(struct message_source *src)
+{
+	for (u32 i = 0; i < PORT_MESSAGE_BUFFERS; i++) {
+		struct message_buffer *b = &src->buffer[i];
+
+		if (b->vp && synic_cancel(&b->vp->synic, &b->message))
+			buffer_release(b);
+	}
 }

@@ -23,6 +23,42 @@ void root_fini(struct root_state *r)
 	pthread_mutex_destroy(&r->lock);
 }
 
+static void interrupts_end(struct partition *p)
+{
+	struct root_state *r = &p->root;
+	u64 device_id = 0;
+	bool any;
+
+	do {
+		pthread_mutex_lock(&r->lock);
+		any = r->interrupt_count != 0;
+		if (any)
+			device_id = r->interrupt[--r->interrupt_count].device_id;
+		pthread_mutex_unlock(&r->lock);
+		if (any && p->ops->interrupts_changed)
+			p->ops->interrupts_changed(p->ctx, device_id);
+	} while (any);
+}
+
+static bool has_children(struct partition *p)
+{
+	bool any;
+
+	pthread_mutex_lock(&p->hv->children_lock);
+	any = !list_empty(&p->hv->children);
+	pthread_mutex_unlock(&p->hv->children_lock);
+	return any;
+}
+
+void root_kernel_ends(struct partition *p)
+{
+	stats_end(p);
+	interrupts_end(p);
+	if (deposit_get(&p->deposit).pages && !has_children(p) &&
+	    partition_quirk(p, QUIRK_KEXEC_POOL))
+		deposit_give_back(&p->deposit);
+}
+
 static bool lp_exists_locked(const struct root_state *r, u32 lp)
 {
 	return lp < 64 * ARRAY_SIZE(r->lps) && (r->lps[lp / 64] & BIT64(lp % 64));

@@ -46,6 +46,13 @@ void stats_end(struct partition *p);
 /* No page shows anything of child @p's, nor will: @p is CHILD_FINALIZED. */
 void stats_forget(struct partition *p);
 
+/*
+ * The kernel of @p ends and may hand over to another (kexec): its device interrupts are
+ * unmapped, its statistics pages too, and with the quirk its deposits come back. Not
+ * while it has children: they go on, with what is theirs. @p's lock is not held.
+ */
+void root_kernel_ends(struct partition *p);
+
 void root_init(struct root_state *r);
 void root_fini(struct root_state *r);
 

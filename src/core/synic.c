@@ -127,12 +127,29 @@ enum hv_status synic_post_now(struct synic *s, u32 sint, const struct hv_message
 	return status;
 }
 
-void synic_cancel(struct synic *s, struct message *msg)
+bool synic_cancel(struct synic *s, struct message *msg)
 {
+	bool waited;
+
 	pthread_mutex_lock(&s->lock);
+	waited = msg->queued;
 	list_del(&msg->link);
 	__atomic_store_n(&msg->queued, false, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&s->lock);
+	return waited;
+}
+
+u32 synic_waiting(struct synic *s)
+{
+	struct list *pos;
+	u32 n = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
+		list_for_each(pos, &s->queue[i])
+			n++;
+	pthread_mutex_unlock(&s->lock);
+	return n;
 }
 
 bool synic_listens(struct synic *s, u32 sint)

@@ -57,8 +57,11 @@ void synic_reset(struct synic *s);
  * HV_STATUS_INVALID_PARAMETER: there is no such SINT.
  */
 enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg);
-/* Takes back a message that waits. Its owner gets it at once, done() is not called. */
-void synic_cancel(struct synic *s, struct message *msg);
+/* Takes back a message that waits. Its owner gets it at once, done() is not called. False: it
+ * did not wait. */
+bool synic_cancel(struct synic *s, struct message *msg);
+/* Messages that wait because their slot, or the SynIC, does not take them. */
+u32 synic_waiting(struct synic *s);
 /* A message for @sint would be delivered and its interrupt raised. */
 bool synic_listens(struct synic *s, u32 sint);
 /*

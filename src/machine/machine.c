@@ -396,7 +396,9 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 		.max_lps = MAX_LPS,
 		.build = HV_BUILD,
 		.physical_bits = cpu->physical_bits,
-		.quirks = hv == &m->hv && m->role->nested ? m->quirks : 0,
+		.quirks = hv == &m->hv && (offer->privileges & HV_PRIV_CPU_MANAGEMENT)
+				  ? m->quirks & quirks_of_root(m->role->nested)
+				  : 0,
 	};
 	int ret = 0;
 
@@ -792,6 +794,28 @@ u32 machine_quirks(struct machine *m, u64 uses[QUIRK_COUNT])
 struct deposit_info machine_deposits(struct machine *m)
 {
 	return deposit_get(&m->partition->deposit);
+}
+
+static u32 messages_waiting(struct partition *p)
+{
+	u32 n = 0;
+
+	for (u32 i = 0; p && i < p->vp_count; i++)
+		n += synic_waiting(&p->vps[i]->synic);
+	return n;
+}
+
+struct machine_held machine_held(struct machine *m)
+{
+	struct root_state *r = &m->partition->root;
+	struct machine_held held = { .messages = messages_waiting(m->partition) +
+						 messages_waiting(m->outer) };
+
+	pthread_mutex_lock(&r->lock);
+	held.interrupts = r->interrupt_count;
+	held.stats_pages = r->stats_count;
+	pthread_mutex_unlock(&r->lock);
+	return held;
 }
 
 void machine_destroy(struct machine *m)

@@ -117,12 +117,22 @@ json_t *machine_partitions_json(struct machine *m)
 
 void machine_counts_json(json_t *o, struct machine *m, const struct machine_report *r)
 {
+	struct deposit_info d = machine_deposits(m);
+	struct machine_held h = machine_held(m);
+
 	json_object_set_new(o, "exits", machine_exits_json(r));
 	json_object_set_new(o, "hypercalls", integer(r->hypercalls));
 	json_object_set_new(o, "hypercalls_refused", integer(r->hypercalls_refused));
 	json_object_set_new(o, "msr_accesses", integer(r->msr_accesses));
 	json_object_set_new(o, "msr_refused", integer(r->msr_refused));
 	json_object_set_new(o, "unclaimed_io", integer(r->unclaimed_io));
+	json_object_set_new(o, "deposits",
+			    json_pack("{s:i, s:i, s:i}", "calls", (int)d.calls, "pages",
+				      (int)d.pages, "in_use", (int)d.in_use));
+	json_object_set_new(o, "held",
+			    json_pack("{s:i, s:i, s:i}", "interrupts", (int)h.interrupts,
+				      "stats_pages", (int)h.stats_pages, "messages",
+				      (int)h.messages));
 	json_object_set_new(o, "quirks", machine_quirks_json(m));
 	json_object_set_new(o, "routes", machine_routes_json(m));
 	json_object_set_new(o, "children", machine_children_json(m));

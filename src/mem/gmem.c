@@ -72,6 +72,8 @@ void gmem_fini(struct gmem *gm)
 	if (gm->donated)
 		munmap(gm->donated, sizeof(*gm->donated) + gm->donated->pages * sizeof(u32));
 	gm->donated = NULL;
+	free(gm->held);
+	gm->held = NULL;
 	gm->map = gm->old = NULL;
 	pthread_mutex_destroy(&gm->lock);
 }
@@ -407,6 +409,14 @@ static int serial_set_locked(struct gmem *gm, const struct gmem_region *r, u64 g
 	return 0;
 }
 
+static bool held_locked(const struct gmem *gm, u64 gpn)
+{
+	for (u32 i = 0; i < gm->held_count; i++)
+		if (gm->held[i] == gpn)
+			return true;
+	return false;
+}
+
 static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 {
 	struct gmem_region r;
@@ -428,6 +438,8 @@ static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 		return -EINVAL;
 	if (d->serial[gpn] && serial)
 		return -EEXIST;
+	if (serial && held_locked(gm, gpn))
+		return -EBUSY;
 	return serial_set_locked(gm, &r, gpn, serial & ~DONATED_LENT);
 }
 
@@ -481,6 +493,45 @@ u32 gmem_donated(struct gmem *gm, u64 gpa)
 bool gmem_given(struct gmem *gm, u64 gpa)
 {
 	return serial_of(gm, gpa) != 0;
+}
+
+static int hold_locked(struct gmem *gm, u64 gpa)
+{
+	u64 *held;
+
+	if (gmem_given(gm, gpa))
+		return -EBUSY;
+	if (gm->held_count == gm->held_room) {
+		held = realloc(gm->held, (gm->held_room * 2 + 16) * sizeof(*held));
+		if (!held)
+			return -ENOMEM;
+		gm->held = held;
+		gm->held_room = gm->held_room * 2 + 16;
+	}
+	gm->held[gm->held_count++] = gpa >> PAGE_SHIFT;
+	return 0;
+}
+
+int gmem_hold(struct gmem *gm, u64 gpa)
+{
+	int ret;
+
+	pthread_mutex_lock(&gm->lock);
+	ret = hold_locked(gm, gpa);
+	pthread_mutex_unlock(&gm->lock);
+	return ret;
+}
+
+void gmem_unhold(struct gmem *gm, u64 gpa)
+{
+	pthread_mutex_lock(&gm->lock);
+	for (u32 i = 0; i < gm->held_count; i++) {
+		if (gm->held[i] != gpa >> PAGE_SHIFT)
+			continue;
+		gm->held[i] = gm->held[--gm->held_count];
+		break;
+	}
+	pthread_mutex_unlock(&gm->lock);
 }
 
 int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes)

@@ -51,6 +51,8 @@ struct gmem {
 	u32 sequence;		      /* atomic; odd while the map changes */
 	pthread_mutex_t lock;	      /* serializes writers */
 	struct gmem_donated *donated; /* atomic; NULL until the first page is donated */
+	u64 *held;		      /* pages that cannot be donated; once for each hold */
+	u32 held_count, held_room;
 	bool donated_faults;	      /* the guest's own access to a donated page is stopped */
 	const struct gmem_view *view; /* NULL: the regions of the map */
 	void *view_ctx;
@@ -94,7 +96,7 @@ int gmem_or(struct gmem *gm, u64 gpa, u32 bits);
  * A page of RAM that its guest gave away: nothing reads or writes it through this
  * map any more, and with gm->donated_faults the guest cannot either. @serial names
  * who took it, for messages; 0 gives the page back. -EINVAL: not RAM; -EEXIST:
- * donated already; -ENOMEM.
+ * donated already; -EBUSY: held; -ENOMEM.
  */
 int gmem_donate(struct gmem *gm, u64 gpa, u32 serial);
 /* A donated page that its guest may use again, or no more: it stays donated. -EINVAL: it is not. */
@@ -103,6 +105,12 @@ int gmem_lend(struct gmem *gm, u64 gpa, bool lent);
 u32 gmem_donated(struct gmem *gm, u64 gpa);
 /* Donated, lent or not. */
 bool gmem_given(struct gmem *gm, u64 gpa);
+/*
+ * While the page at @gpa is held (an overlay lies there) nobody can donate it: that is
+ * -EBUSY. Holds count. -EBUSY: it is donated; -ENOMEM.
+ */
+int gmem_hold(struct gmem *gm, u64 gpa);
+void gmem_unhold(struct gmem *gm, u64 gpa);
 
 /*
  * One shared anonymous block (a memfd), the backing of a VM's RAM. Sparse:

@@ -148,6 +148,32 @@ static void test_a_view_takes_all_accesses(void **state)
 	gmem_fini(&other);
 }
 
+static void test_a_held_page_is_not_donated_nor_a_donated_one_held(void **state)
+{
+	struct gmem_backing b;
+
+	assert_int_equal(gmem_backing_create(&b, "test", 40 * P), 0);
+	assert_int_equal(gmem_add_backing(&gm, 64 * P, 40 * P, &b, 0, GMEM_RAM), 0);
+	assert_int_equal(gmem_hold(&gm, 65 * P), 0);
+	assert_int_equal(gmem_hold(&gm, 65 * P), 0);
+	assert_int_equal(gmem_donate(&gm, 65 * P, 1), -EBUSY);
+	gmem_unhold(&gm, 65 * P);
+	assert_int_equal(gmem_donate(&gm, 65 * P, 1), -EBUSY);
+	gmem_unhold(&gm, 65 * P);
+	assert_int_equal(gmem_donate(&gm, 65 * P, 1), 0);
+	assert_int_equal(gmem_hold(&gm, 65 * P), -EBUSY);
+	assert_int_equal(gmem_donate(&gm, 65 * P, 0), 0);
+	gmem_unhold(&gm, 65 * P); /* of none */
+	for (u64 i = 64; i < 104; i++)
+		assert_int_equal(gmem_hold(&gm, i * P), 0);
+	for (u64 i = 64; i < 104; i++)
+		gmem_unhold(&gm, i * P);
+	for (u64 i = 64; i < 104; i++)
+		assert_int_equal(gmem_donate(&gm, i * P, 1), 0);
+	gmem_remove(&gm, 64 * P);
+	gmem_backing_destroy(&b);
+}
+
 static void test_a_region_knows_where_its_file_has_it(void **state)
 {
 	struct gmem_backing b;
@@ -258,6 +284,7 @@ int main(void)
 		TEST(test_an_access_is_inside_or_fails_as_a_whole),
 		TEST(test_bytes_cross_a_border_between_regions),
 		TEST(test_a_view_takes_all_accesses),
+		TEST(test_a_held_page_is_not_donated_nor_a_donated_one_held),
 		TEST(test_a_region_knows_where_its_file_has_it),
 		TEST(test_a_removed_region_is_gone),
 		TEST(test_a_backing_is_zero_shared_and_sparse),
