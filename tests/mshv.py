@@ -200,8 +200,8 @@ linux() { # DISK LOG [OPTION...]: the stock kernel by -kernel
 		-serial file:$l -drive file=$d,format=raw,if=none,id=d -device virtio-blk-pci,drive=d \
 		-netdev user,id=n -device virtio-net-pci,netdev=n,romfile= "$@"
 }
-# Until the log says it, a number of seconds at most.
-until_says() { n=0; until grep -q "$2" $1 2>/dev/null; do sleep 0.2; n=$((n + 1)); [ $n -lt $(($3 * 5)) ] || return 1; done; }
+# Until the log says it, a number of seconds at most, or the end of process $p.
+until_says() { n=0; until grep -q "$2" $1 2>/dev/null; do sleep 0.2; n=$((n + 1)); [ $n -lt $(($3 * 5)) ] && kill -0 $p 2>/dev/null || return 1; done; }
 """
 
 
@@ -420,15 +420,16 @@ printf '\033[41m\033[2J\033[H' >/dev/tty0; echo "@painted"; sleep ${SLEEP:-20}
 DISK = "-machine q35 -drive file=boot.img,format=raw,if=none,id=b -device ide-hd,drive=b,bus=ide.0,bootindex=0"
 FIRMWARE = {
     "bios": DISK + " -m 128",
-    "uefi": "-m 256 -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd "
-            "-drive if=pflash,format=raw,file=vars.fd " + DISK,
+    # As a ROM: QEMU 11.1 ends itself when a flash that is written to leaves the memory map, for it
+    # unmaps it twice, which Linux refuses.
+    "uefi": DISK + " -m 256 -bios /usr/share/ovmf/OVMF.fd",
 }
 SCREEN = r"""
 trap "" PIPE
 dump() { sync; echo "screendump /tmp/$1.ppm" >&3; n=0; until [ -s $1.ppm ] || [ $n -gt 50 ]; do sleep 0.2; n=$((n + 1)); done
 	sleep 1; echo "@$1"; head -n 2 $1.ppm | tail -n 1
 	tail -c +$(($(head -n 3 $1.ppm | wc -c) + 1)) $1.ppm | od -An -v -tx1 -w3 | sort | uniq -c | sort -rn | head -n 3; }
-cp /vm/boot.img .; cp /usr/share/OVMF/OVMF_VARS_4M.fd vars.fd; cat >paint.sh <<'EOF'
+cp /vm/boot.img .; cat >paint.sh <<'EOF'
 %s
 EOF
 disk a.img <paint.sh; mkfifo monitor
