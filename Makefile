@@ -39,10 +39,12 @@ demo: ready
 
 check: ready
 	@tools/guest-image || echo "make: no Debian root, tests that need one are skipped" >&2
+	@tools/mshv-image || echo "make: no image with QEMU, tests that need it are skipped" >&2
 	@KERNELS="$(KERNELS)" tools/check $(BUILD) $(SUITES)
 
 soak: ready
 	@tools/guest-image
+	@tools/mshv-image
 	@tools/setup --cross
 	@tools/check $(BUILD) soak
 
@@ -73,7 +75,8 @@ clean:
 
 help:
 	@echo 'make              build $(BUILD)/nestor'
-	@echo 'make demo         install what is needed, build, boot a guest and show it'
+	@echo 'make demo         install what is needed, build, boot machines and show them (DEMO_BUILD=no:'
+	@echo '                  without the act that needs Linux 7.3, where it is not built yet)'
 	@echo 'make check        install what is needed, build, run every test'
 	@echo 'make soak         run the long tests (an hour and more)'
 	@echo 'make check-unit   build and run the tests that need no machine (seconds)'

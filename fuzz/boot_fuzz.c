@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t len);
 
-static int fill(void *ctx, u8 *dst, struct error *err)
+static int fill(void *ctx, u8 *dst, const struct gmem_backing *into, struct error *err)
 {
 	const u64 *bytes = ctx;
 

@@ -123,10 +123,15 @@ u32 this_cpu(void);
 bool cpu_start(u32 cpu);
 /* Runs @fn there, with interrupts off, and waits for its end. False: no answer in @us. */
 bool cpu_run(u32 cpu, void (*fn)(void *), void *arg, u64 us);
+/* The same in two steps. */
+void cpu_run_start(u32 cpu, void (*fn)(void *), void *arg);
+bool cpu_run_wait(u32 cpu, u64 us);
 void ipi_send(u32 cpu, u8 vector);
 
 /* RAM of the machine by the memory map: where the highest usable byte below 4 GiB ends. */
 u64 ram_end(void);
+/* What --append said. */
+const char *command_line(void);
 
 /* The hypercall page. hv_setup() writes GUEST_OS_ID and lays the page over hv_page. */
 #define HV_TEST_OS_ID 0x8100000000000000ull

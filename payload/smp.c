@@ -32,6 +32,11 @@ u64 ram_end(void)
 	return end;
 }
 
+const char *command_line(void)
+{
+	return (const char *)(u64)params()->hdr.cmd_line_ptr;
+}
+
 static u64 get(const u8 *p, u32 bytes)
 {
 	u64 v = 0;
@@ -160,13 +165,23 @@ bool cpu_start(u32 cpu)
 	return wait_online(cpu, 1000000);
 }
 
-bool cpu_run(u32 cpu, void (*fn)(void *), void *arg, u64 us)
+void cpu_run_start(u32 cpu, void (*fn)(void *), void *arg)
+{
+	cpus[cpu].job_arg = arg;
+	cpus[cpu].job = fn;
+}
+
+bool cpu_run_wait(u32 cpu, u64 us)
 {
 	u64 end = rdtsc() + tsc_hz() / 1000000 * us;
 
-	cpus[cpu].job_arg = arg;
-	cpus[cpu].job = fn;
 	while (cpus[cpu].job && rdtsc() < end)
 		relax();
 	return !cpus[cpu].job;
+}
+
+bool cpu_run(u32 cpu, void (*fn)(void *), void *arg, u64 us)
+{
+	cpu_run_start(cpu, fn, arg);
+	return cpu_run_wait(cpu, us);
 }

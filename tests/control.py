@@ -22,7 +22,7 @@ class Instance:
     def __init__(self, *args, name=None):
         self.name = name or f"test-{os.getpid()}"
         self.lines, self.err = [], []
-        self.p = subprocess.Popen([NESTOR, "run", "--name", self.name, "--timeout", "500", *args],
+        self.p = subprocess.Popen([NESTOR, "run", "--name", self.name, "--timeout", "660", *args],
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for stream, into in ((self.p.stdout, self.lines), (self.p.stderr, self.err)):
             threading.Thread(target=self.read, args=(stream, into), daemon=True).start()

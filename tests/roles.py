@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Linux as root, nested root and L1VH: which hypervisor it talks to, and how. Used as boots.py."""
-import os, re, subprocess, sys
+import json, os, re, subprocess, sys
 
 import boots
+import vmbus
 from boots import boot, case, check, nestor, scratch
 
-THEIRS = set(boots.cases)    # of boots.py itself, not to be run twice
+THEIRS = set(boots.cases)    # of the other scripts, not to be run twice
 GOLDEN_BOOTS = [("root", "6.1"), ("root", "6.12"), ("nested-root", "6.12")]
 for role, k in GOLDEN_BOOTS:
     boots.golden_case(role, k)
@@ -148,27 +149,103 @@ def unaware():
         check("L0 is never asked", not [x for x in rows(d + "/t.txt") if x[2] == "L0"])
 
 
-@case("root-ends")
+def report(r):
+    """What `run --json` says at the end."""
+    lines = [l for l in r.err.splitlines() if l.startswith("{")]
+    return json.loads(lines[-1]) if lines else {}
+
+
+def check_held(who, r, cpus):
+    """Every page of the pool is in use or free, and nothing waits that should have been taken."""
+    o = report(r)
+    d, held = o.get("deposits", {}), o.get("held", {})
+    # A page for each processor but the first, two for each VP but the first.
+    check(f"{who}: the pool paid for its processors and nothing else",
+          d.get("in_use") == 3 * (cpus - 1) <= d.get("pages", 0), d)
+    check(f"{who}: no message waits and no statistics page is mapped",
+          held.get("messages") == 0 and held.get("stats_pages") == 0, held)
+    check(f"{who}: device interrupts are mapped once", 0 < held.get("interrupts", 0) < 32, held)
+
+
+# A write of 0 to GUEST_OS_ID, as before kexec, is no part of these ends: what is mapped stays.
+@case("root-ends", timeout=900)
 def ends():
     for role, kernel in (("root", "6.12"), ("nested-root", "6.12"), ("root", "6.1")):
-        r = boot(kernel, "--role", role, sh="poweroff -f")
-        check(f"{role} {kernel}: power-off ends with 0", r.code == 0, r)
-        r = boot(kernel, "--role", role, sh="reboot -f")
-        check(f"{role} {kernel}: a reset ends with 100", r.code == 100, r)
-        r = boot(kernel, "--role", role, "--append", "panic=-1",
-                 sh="echo c > /proc/sysrq-trigger")
-        check(f"{role} {kernel}: a panic ends with 101 and is told",
-              r.code == 101 and "sysrq triggered crash" in r.err, r)
+        who = f"{role} {kernel}"
+        r = boot(kernel, "--role", role, "--cpus", "2", "--json", sh="poweroff -f")
+        check(f"{who}: power-off ends with 0", r.code == 0, r)
+        check_held(who, r, 2)
+        r = boot(kernel, "--role", role, "--cpus", "2", "--json", sh="reboot -f")
+        check(f"{who}: a reset ends with 100", r.code == 100, r)
+        check_held(who, r, 2)
 
 
-@case("root-cpu-hotplug")
-def hotplug():
-    for role in ("root", "nested-root"):
-        r = boot("6.12", "--role", role, "--cpus", "2",
-                 sh="cd /sys/devices/system/cpu/cpu1; echo 0 > online; cat online; nproc; "
-                    "echo 1 > online; cat online; nproc; dmesg | grep -iE 'BUG|WARNING|Oops'")
-        check(f"{role}: a processor goes and comes back", r.out.split()[:4] == ["0", "1", "1", "2"],
-              r)
+def panic_case(role, kernel):
+    @case(f"{role}-panic-{kernel}")
+    def run():
+        r = boot(kernel, "--role", role, "--cpus", "2", "--append", "panic=-1",
+                 sh="echo before; echo c > /proc/sysrq-trigger")
+        check("status 101", r.code == 101, r)
+        check("the report names the reason", "reported a panic: Kernel panic - not syncing: "
+              "sysrq triggered crash\n" in r.err, r)
+        m = re.search(r"crash registers: P0 (0x[0-9a-f]+) P1 (0x\S+) P2 (0x\S+) P3 (0x\S+) "
+                      r"P4 (0x\S+)$", r.err, re.M)
+        check("has the five parameters", m, r)
+        p = [int(v, 16) for v in m.groups()] if m else []
+        # Linux writes them once for the state, then with the text: its address and length.
+        check("which say where the text is", p[:3] == [0, 0, 0] and p[3] and p[3] % 4096 == 0 and
+              0 < p[4] <= 4096, r)
+        check("and the kernel's own text", re.search(r"^  \| \[ .*RIP: 0033", r.err, re.M), r)
+        check("the console has what was before", "before" in r.out, r)
+
+
+for role, kernel in (("root", "6.12"), ("nested-root", "6.12"), ("root", "6.1")):
+    panic_case(role, kernel)
+
+
+# Linux 6.12 lets no processor go that is the target of a channel: those are moved to the first.
+AWAY = """away() { for f in /sys/bus/vmbus/devices/*/channels/*/cpu; do
+    [ -e $f ] && [ "$(cat $f)" = $1 ] && echo 0 >$f && echo $f
+done; }
+"""
+# Each processor that can go, while the others work; then the rest once more at the same time.
+HOTPLUG = AWAY + """cd /sys/devices/system/cpu; for i in 1 2; do for c in cpu[1-9]*; do away ${c#cpu} >/dev/null
+    echo 0 >$c/online; a=$(cat $c/online) n=$(nproc); echo 1 >$c/online; echo @round $c $a $n $(cat $c/online) $(nproc)
+done; done
+for c in cpu[1-9]*; do echo 0 >$c/online; done; echo @round all 0 $(nproc) 0 0
+for c in cpu[1-9]*; do echo 1 >$c/online; done; echo @round all 1 $(nproc) 0 0
+echo @timers; i=0; while [ $i -lt $(nproc) ]; do taskset $(printf %x $((1 << i))) sleep 0.02 && echo $i; i=$((i + 1)); done
+echo @dmesg; dmesg | grep -E 'BUG:|WARNING:|Oops|blocked for more|stuck|not responding'; echo @end; sleep 1; """
+
+
+def hotplug_case(role, kernel, cpus):
+    @case(f"{role}-cpu-hotplug-{kernel}-{cpus}vp", suite="boot" if cpus < 4 else "soak", timeout=500,
+          kernels=("7.3 --unpatched",) if kernel == "7.3" else ())
+    def run(image=kernel):
+        net = () if role == "root" else ("--net", "user")
+        r = boot(image, "--role", role, "--cpus", str(cpus), "--json", *net,
+                 sh=HOTPLUG.replace("echo @dmesg", ("" if role == "root" else NET.replace("echo @end; ", "")) +
+                                    "echo @dmesg"))
+        check("the command ends with 0", r.code == 0, r)
+        rounds = re.findall(r"^@round (cpu\d+) (\d) (\d+) (\d) (\d+)$", r.out, re.M)
+        check("each processor goes and comes back, twice", sorted(rounds) == sorted(
+            (f"cpu{c}", "0", str(cpus - 1), "1", str(cpus)) for c in range(1, cpus) for _ in (1, 2)), r)
+        check("all but one go, and come back", "@round all 0 1 " in r.out and
+              f"@round all 1 {cpus} " in r.out, r)
+        check("timers run on each", r.section("timers").split() == [str(c) for c in range(cpus)], r)
+        if net:
+            check("the network still works", " 0% packet loss" in r.section("ping"), r)
+        check("nothing in the kernel's log", not r.section("dmesg").strip(), r.section("dmesg"))
+        if role == "l1vh":
+            check("no message waits", report(r).get("held", {}).get("messages") == 0, r)
+        elif kernel == "6.12":
+            check_held(role, r, cpus)
+
+
+for role, kernel in (("root", "6.12"), ("nested-root", "6.12"), ("root", "6.1"), ("l1vh", "7.3")):
+    hotplug_case(role, kernel, 2)
+for role, kernel in (("root", "6.12"), ("nested-root", "6.12"), ("l1vh", "7.3")):
+    hotplug_case(role, kernel, 4)
 
 
 def linux7_case(role, cpus):
@@ -205,6 +282,150 @@ def linux7_power_off(kernel):
         r = boot(kernel, "--role", role, sh="poweroff -f")
         check(f"{role}: it powers off through its hypervisor",
               r.code == 0 and "powered off through its hypervisor" in r.err, r)
+
+
+# --- from one kernel into the next ---
+
+KEXEC = """#!/bin/bash
+if grep -q second /proc/cmdline; then
+    echo @second; nproc; cat /kept; grep ' / ' /proc/mounts; ls /sys/bus/vmbus/devices | wc -l
+    ip link set eth0 up; dhclient eth0; ip -4 -o addr show eth0
+    dmesg | grep -E 'BUG|Oops|WARNING:|hung|running (as root|on a nested)|Vmbus version'
+    dd if=/dev/zero of=/big bs=1M count=64 conv=fsync 2>/dev/null; md5sum /big; stress_memory; echo @
+    exit 0
+fi
+echo @first; nproc; ls /proc/1/exe; echo @
+echo kept over kexec >/kept; sync
+r=$(uname -r)
+# The image's own initrd knows only disks on VMBus.
+mkdir /t; cd /t; zcat /boot/initrd-$r | busybox cpio -idm 2>/dev/null
+xz=$(echo /lib/modules/$r/kernel/drivers/block/virtio_blk.ko*); busybox unxz -c $xz >m/virtio_blk.ko; echo virtio_blk.ko >>m/list
+find . | busybox cpio -o -H newc 2>/dev/null | gzip -1 >/initrd; cd /
+kexec -l /boot/vmlinuz-$r --initrd=/initrd --append="console=ttyS0 quiet root=$DISK second" &&
+kexec -e
+"""
+# Most of the memory that the first kernel had, to find what it gave away and left behind.
+TOUCH = "d=/dev/shm/t; dd if=/dev/zero of=$d bs=1M count=512 2>/dev/null; ls -s $d"
+
+
+def kexec_case(role, disk):
+    @case(f"{role}-kexec", suite="soak", timeout=600)
+    @vmbus.needs_debian
+    def run(image):
+        with scratch() as d:
+            with open(d + "/test", "w") as f:
+                f.write(KEXEC.replace("$DISK", disk).replace("stress_memory", TOUCH))
+            r = vmbus.world(d, f"""
+cp --sparse=always {image} root.img
+printf 'write %s /etc/nestor-test\\nsif /etc/nestor-test mode 0100755\\n' $D/test | debugfs -w -f - root.img >/dev/null 2>&1
+$N run --role {role} --kernel 6.12 --cpus 2 --memory 768M --disk root.img --net user --timeout 400 \\
+    --append "root={disk} rw"
+echo; echo @status; echo $?; echo @
+""", timeout=580)
+        check("both processors are up before", r.section("first").startswith("2\n"), r)
+        second = r.section("second")
+        check("and after", second.startswith("2\n"), r)
+        check("the second kernel is the root too", "running as root partition" in second and
+              ("nested hypervisor" in second) == (role == "nested-root"), second)
+        check("it finds its disk and what was written", "kept over kexec" in second, second)
+        check("and the network", "inet 10.0.2.15/24" in second, second)
+        if role == "nested-root":
+            check("and the bus", "Vmbus version" in second, second)
+        check("it can use all its memory", re.search(r"^5\d{5} /dev/shm/t", second, re.M), second)
+        check("nothing went wrong in it", not re.search("BUG|Oops|WARNING:|hung", second), second)
+        check("it powers off", r.section("status").strip() == "0", r)
+
+
+kexec_case("root", "/dev/vda")
+kexec_case("nested-root", "/dev/sda")
+
+# --- for long ---
+
+# Disk, network and processors that come and go at the same time. NESTOR_SOAK_MINUTES: how long.
+# Each loop leaves what it has done in /run; a loop that stopped leaves no more.
+SOAK = vmbus.WAIT + AWAY + r"""
+exec 2>&1
+DATA=/dev/$(cd /sys/block; grep -lx 1048576 sd?/size | cut -d/ -f1)
+/etc/nestor-boot >/dev/null; dhclient eth0; hv_kvp_daemon; mount -t tmpfs none /mnt; cd /mnt
+END=$(($(date +%s) + SECS)); on() { [ $(date +%s) -lt $END ]; }
+bump() { echo $(($(cat $1 2>/dev/null || echo 0) + 1)) >$1; }
+disk() { while on; do
+    timeout 300 fio --name=v --filename=$DATA --direct=1 --ioengine=libaio --iodepth=16 --numjobs=1 --rw=randwrite         --bsrange=4k-64k --size=16m --verify=crc32c --verify_backlog=64 --fsync=64 --minimal >fio.out && bump fio.ok || { bump fio.bad; cat fio.out; }
+done; }
+net() { while on; do
+    timeout 60 iperf3 -c 10.0.2.2 -p $PORT -t 5 $1 >iperf.out && bump net.ok || { bump net.bad; cat iperf.out; }
+    ping -f -c 200 -w 60 10.0.2.2 | grep -q ' 0% packet loss' && bump ping.ok || bump ping.bad
+    [ "$1" ] && set -- || set -- -R
+done; }
+cpus() { while on; do for c in 1 2 3 4 5 6 7; do
+    moved=$(away $c)
+    echo 0 >/sys/devices/system/cpu/cpu$c/online && sleep 0.3 &&
+        echo 1 >/sys/devices/system/cpu/cpu$c/online && bump cpu.ok || bump cpu.bad
+    for f in $moved; do echo $c >$f; done; sleep 0.3
+done; done; }
+look() { grep -E 'HYP|HVS|LOC' /proc/interrupts; }
+echo @begin; nproc; look; echo @
+disk & net & cpus & wait
+echo @end; nproc; for f in *.ok *.bad; do echo $f $(cat $f 2>/dev/null || echo 0); done; echo @
+# Each processor in turn: its timer, and a request that its own channel carries.
+echo @each; for c in 0 1 2 3 4 5 6 7; do
+    a=$(awk -v n=$((c + 2)) '/HYP|HVS/ {s += $n} END {print s}' /proc/interrupts)
+    timeout 60 taskset -c $c sh -c 'sleep 0.1; dd if='$DATA' of=/dev/null bs=4k count=64 iflag=direct 2>/dev/null &&
+        ping -c 2 10.0.2.2 >/dev/null && echo done'
+    echo $c $(($(awk -v n=$((c + 2)) '/HYP|HVS/ {s += $n} END {print s}' /proc/interrupts) - a))
+done; echo @
+echo @after; look; echo @
+echo @dmesg; dmesg | grep -E 'BUG:|WARNING:|Oops|blocked for more|stuck|not responding|I/O error|EXT4-fs error|TX timeout|NETDEV WATCHDOG|abort'; echo @
+echo asked; sleep $WAIT_HOST
+"""
+
+
+@case("nested-root-soak", suite="soak", timeout=4000)
+@vmbus.needs_debian
+def soak(image):
+    minutes = float(os.environ.get("NESTOR_SOAK_MINUTES", "10"))
+    port, name = 20000 + os.getpid() % 20000, f"soak-{os.getpid()}"
+    seconds = int(minutes * 60)
+    limit = seconds * 2 + 600
+    with scratch() as d:
+        sh = vmbus.guest(d, "soak.sh", f"PORT={port} SECS={seconds} WAIT_HOST=60\n" + SOAK)
+        r = vmbus.world(d, f"""
+qemu-img create -q -f qcow2 -b {image} -F raw root.qcow2 || exit 1
+truncate -s 512M data.img
+iperf3 -s -p {port} >server.log 2>&1 & server=$!
+$N run --name {name} --role nested-root --kernel 6.12 --cpus 8 --memory 1G --disk root.qcow2,format=qcow2 \\
+    --disk data.img --net user --timeout {limit} --json --append "root=LABEL=nestor-root rw" -- bash -c {sh} \\
+    >out.txt 2>err.txt & run=$!
+tail -n +1 -f out.txt & tail=$!
+while kill -0 $run 2>/dev/null && ! grep -q ^asked out.txt; do sleep 1; done
+echo; echo @stat1; $N stat {name} --json; echo @; echo @kvp; $N kvp get {name} OSName; echo @; sleep 10
+echo @stat2; $N stat {name} --json; echo @; echo @stop; $N stop {name} --timeout 60; echo $?; echo @
+wait $run; echo; echo @status; echo $?; echo @; kill $server $tail; cat err.txt >&2
+""", timeout=limit + 60)
+    begin, end = r.section("begin"), dict(re.findall(r"^(\w+\.\w+) (\d+)$", r.section("end"), re.M))
+    check("eight processors at the beginning", begin.startswith("8\n"), r)
+    check("and at the end", r.section("end").startswith("8\n"), r)
+    for what, text in (("fio", "rounds of fio verify"), ("net", "iperf3 runs end well"),
+                       ("ping", "floods of pings lose nothing"), ("cpu", "processors come back")):
+        check(f"{end.get(what + '.ok', 0)} {text}, none fails",
+              int(end.get(what + ".ok", 0)) > 0 and what + ".bad" not in end, r.section("end"))
+    each = re.findall(r"^done\n(\d) (\d+)$", r.section("each"), re.M)
+    check("each processor's timer, disk and network still work",
+          [c for c, n in each if int(n) > 0] == [str(c) for c in range(8)], r.section("each"))
+    check("nothing in the kernel's log", not r.section("dmesg").strip(), r.section("dmesg"))
+    check("the key-value service answers", "Debian" in r.section("kvp"), r)
+    try:
+        one, two = (json.loads(r.section(s)) for s in ("stat1", "stat2"))
+    except ValueError:
+        return check("its state can be read", False, r)
+    moved = {c.get("device", c.get("name")): c["packets"] - o["packets"]
+             for o, c in zip(one["channels"], two["channels"])}
+    beat = [n for name, n in moved.items() if "heartbeat" in name]
+    check("the heartbeat goes on", beat and beat[0] > 0, moved)
+    check("no message waits", two["held"]["messages"] == 0, two["held"])
+    check("the pool paid for eight processors and nothing else",
+          two["deposits"]["in_use"] == 3 * 7, two["deposits"])
+    check("it shuts down when asked", r.section("stop").strip().endswith("0"), r)
 
 
 if __name__ == "__main__":

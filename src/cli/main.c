@@ -44,7 +44,8 @@ const struct command commands[] = {
 	  "Exit status 124: it did not end in time.\n",
 	  stop_options, cmd_stop },
 	{ "stat", "NAME [--watch]", "Show what an instance has done so far.",
-	  "Hypercalls and registers by who served them, exits, deposits, quirks, VMBus channels.\n",
+	  "Partitions of each hypervisor with their VPs, pages and ports; hypercalls and registers by\n"
+	  "who served them, exits, deposits, quirks, VMBus channels.\n",
 	  stat_options, cmd_stat },
 	{ "device", "list NAME | add NAME net|disk|cdrom SPEC | remove NAME DEVICE",
 	  "List, add and remove VMBus devices of a running instance.",

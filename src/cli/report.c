@@ -185,6 +185,50 @@ static void print_quirks(FILE *out, struct machine *m)
 				quirks[i].defect);
 }
 
+static void print_kinds(FILE *out, const json_t *children)
+{
+	const char *name, *sep = " (";
+	json_t *n;
+
+	json_object_foreach(json_object_get(children, "intercepts_by_kind"), name, n)
+	{
+		fprintf(out, "%s%lld %s", sep, (long long)json_integer_value(n), name);
+		sep = ", ";
+	}
+	if (*sep == ',')
+		fputc(')', out);
+}
+
+void children_print(FILE *out, const json_t *children, const char *prefix)
+{
+	json_int_t created = count(children, "created"), gone = count(children, "destroyed");
+	json_int_t intercepts = count(children, "intercepts"), left = count(children, "left");
+
+	if (!created)
+		return;
+	fprintf(out, "%schildren: %lld created, %lld gone", prefix, (long long)created,
+		(long long)gone);
+	if (left)
+		fprintf(out, " (%lld of them only when their parent ended)", (long long)left);
+	fprintf(out, "; VPs: %lld created, %lld gone\n", (long long)count(children, "vps_created"),
+		(long long)count(children, "vps_destroyed"));
+	fprintf(out, "%schildren: %lld intercepts", prefix, (long long)intercepts);
+	print_kinds(out, children);
+	fprintf(out, "; %lld hypercalls for them", (long long)count(children, "hypercalls"));
+	if (intercepts)
+		fprintf(out, ", %.2f to an intercept",
+			json_real_value(json_object_get(children, "hypercalls_per_intercept")));
+	fputc('\n', out);
+}
+
+static void print_children(FILE *out, struct machine *m)
+{
+	json_t *children = machine_children_json(m);
+
+	children_print(out, children, "nestor: ");
+	json_decref(children);
+}
+
 static json_t *integer(u64 v)
 {
 	return json_integer((json_int_t)v);
@@ -235,5 +279,6 @@ void report_print(FILE *out, const struct machine_config *cfg, struct machine *m
 	if (role_profiles[cfg->role].nested)
 		print_routes(out, m);
 	print_quirks(out, m);
+	print_children(out, m);
 	print_line(out, cfg, r);
 }

@@ -16,6 +16,8 @@ void report_print(FILE *out, const struct machine_config *cfg, struct machine *m
 		  const struct machine_report *r, bool json);
 /* The table of machine_routes_json(): who served each hypercall and register. */
 void routes_print(FILE *out, const json_t *routes, bool nested);
+/* machine_children_json() as text, each line after @prefix; nothing if there were none. */
+void children_print(FILE *out, const json_t *children, const char *prefix);
 /* The exit status of the program for it. */
 int report_status(const struct machine_report *r);
 

@@ -71,6 +71,53 @@ static void print_exits(json_t *o, json_t *before)
 	}
 }
 
+static void print_vp(const json_t *vp)
+{
+	char name[48];
+
+	snprintf(name, sizeof(name), "    VP %lld, %s, %.2f s", (long long)num(vp, "index"),
+		 str(vp, "state"), json_number_value(json_object_get(vp, "run_seconds")));
+	printf("  %-34s%9lld%11lld\n", name, (long long)num(vp, "exits"),
+	       (long long)num(vp, "intercepts"));
+}
+
+static void print_partition(const json_t *p)
+{
+	json_t *vps = json_object_get(p, "vps"), *vp;
+	bool child = json_is_integer(json_object_get(p, "parent"));
+	char name[64];
+	size_t i;
+
+	if (child)
+		snprintf(name, sizeof(name), "  %s/%lld of %lld, %s, %zu VP%s",
+			 str(p, "hypervisor"), (long long)num(p, "id"), (long long)num(p, "parent"),
+			 str(p, "state"), json_array_size(vps),
+			 json_array_size(vps) == 1 ? "" : "s");
+	else
+		snprintf(name, sizeof(name), "%s/%lld, %s, %zu VP%s", str(p, "hypervisor"),
+			 (long long)num(p, "id"), str(p, "state"), json_array_size(vps),
+			 json_array_size(vps) == 1 ? "" : "s");
+	printf("  %-34s%9lld%11lld%7lld%8lld%9lld%7lld\n", name, (long long)num(p, "exits"),
+	       (long long)num(p, "intercepts"), (long long)num(p, "pool_pages"),
+	       (long long)num(p, "pool_in_use"), (long long)num(p, "mapped_pages"),
+	       (long long)num(p, "ports"));
+	if (!child)
+		return;
+	json_array_foreach(vps, i, vp) print_vp(vp);
+}
+
+/* Who is in which hypervisor. For a machine that could create partitions. */
+static void print_partitions(const json_t *o)
+{
+	json_t *partitions = json_object_get(o, "partitions"), *p;
+	size_t i;
+
+	printf("  %-34s%9s%11s%7s%8s%9s%7s\n", "partition", "exits", "intercepts", "pool", "in use",
+	       "mapped", "ports");
+	json_array_foreach(partitions, i, p) print_partition(p);
+	children_print(stdout, json_object_get(o, "children"), "  ");
+}
+
 static void print_rest(json_t *o)
 {
 	json_t *quirks = json_object_get(o, "quirks"), *d = json_object_get(o, "deposits"), *n;
@@ -111,6 +158,10 @@ static void show(json_t *o, json_t *before, const struct instance_args *a)
 		if (a->watch && isatty(STDOUT_FILENO))
 			fputs("\033[H\033[2J", stdout);
 		print_head(o);
+		if (strcmp(str(o, "role"), "guest")) {
+			putchar('\n');
+			print_partitions(o);
+		}
 		routes_print(stdout, json_object_get(o, "routes"),
 			     json_is_true(json_object_get(o, "nested")));
 		print_rest(o);

@@ -125,8 +125,8 @@ static void print_names(const struct bit_name *names, u32 count, u64 mask)
 		putchar('-');
 }
 
-/* Who holds the privilege and was offered the feature. */
-static void print_seats(u64 privilege, u32 feature)
+/* Who holds the privilege, or the one that will do instead, and was offered the feature. */
+static void print_seats(u64 privilege, u64 instead, u32 feature)
 {
 	struct seat seats[SEATS];
 	const char *sep = "";
@@ -136,7 +136,7 @@ static void print_seats(u64 privilege, u32 feature)
 		const struct role_offer *o = seats[i].offer;
 
 		/* AccessTscInvariantControls is no part of an offer: the machine adds it. */
-		if ((o->privileges & privilege) != privilege ||
+		if (((o->privileges & privilege) != privilege && !(o->privileges & instead)) ||
 		    (o->features_edx & feature) != feature)
 			continue;
 		printf("%s%s", sep, seats[i].letters);
@@ -165,8 +165,10 @@ static void print_hypercall(const struct hypercall_desc *d)
 	print_size(d->out_size, d->rep_out, false);
 	fputs(" | ", stdout);
 	print_names(privileges, ARRAY_SIZE(privileges), d->privilege);
+	if (d->of_children)
+		fputs("; of a child: CreatePartitions", stdout);
 	fputs(" | ", stdout);
-	print_seats(d->privilege, 0);
+	print_seats(d->privilege, d->of_children ? HV_PRIV_CREATE_PARTITIONS : 0, 0);
 	puts(" |");
 }
 
@@ -202,7 +204,7 @@ static void print_msr(const struct msr_desc *d)
 	if (d->feature)
 		print_names(features, ARRAY_SIZE(features), d->feature);
 	fputs(" | ", stdout);
-	print_seats(d->privilege, d->feature);
+	print_seats(d->privilege, 0, d->feature);
 	puts(" |");
 }
 
@@ -332,7 +334,8 @@ static void print_quirks(void)
 		print_release(quirks[i].first);
 		fputs(" to ", stdout);
 		print_release(quirks[i].last);
-		printf(" | %s | %s |\n", quirks[i].what, quirks[i].defect);
+		printf(" | %s | %s | %s |\n", quirks[i].any_root ? "any root" : "nested root",
+		       quirks[i].what, quirks[i].defect);
 	}
 }
 
@@ -398,10 +401,10 @@ void tables_print(void)
 	puts("\n### Hints (0x40000004 EAX)");
 	print_matrix("Hint", hints, ARRAY_SIZE(hints), offer_hints);
 	puts("\n## Quirks\n\n"
-	     "In effect for a nested root only: with `--quirks auto` those of its release, with\n"
-	     "`--quirks LIST` those named, with `--quirks none` none.\n\n"
-	     "| Name | Linux | What it does | What it makes up for |\n"
-	     "|---|---|---|---|");
+	     "With `--quirks auto` those of the kernel's release are in effect, with `--quirks LIST`\n"
+	     "those named, with `--quirks none` none.\n\n"
+	     "| Name | Linux | In | What it does | What it makes up for |\n"
+	     "|---|---|---|---|---|");
 	print_quirks();
 	puts("\n## VMBus devices\n\n"
 	     "| Device | Offered | Driver in Linux | Class |\n"

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/child.h"
 #include "core/hypercall.h"
 #include "core/msr.h"
 #include "core/port.h"
@@ -49,7 +50,8 @@ struct core_test_config {
 struct core_test {
 	struct engine_vm *vm;
 	struct engine_vcpu *vcpu[TEST_VPS_MAX];
-	u8 *ram, *own_ram;
+	u8 *ram;
+	struct gmem_backing own_ram;
 	u64 ram_bytes;
 	struct gmem gmem;
 	struct refclock clock;
@@ -119,6 +121,20 @@ static inline struct partition *core_test_partition(struct core_test *ct, struct
 	return p;
 }
 
+/* A file of its own, so that children can map it, unless the caller brings memory. */
+static inline int core_test_ram(struct core_test *ct, u8 *ram)
+{
+	ct->ram = ram;
+	if (ram) {
+		memset(ram, 0, ct->ram_bytes);
+		return gmem_add(&ct->gmem, 0, ct->ram_bytes, ram, GMEM_RAM);
+	}
+	if (gmem_backing_create(&ct->own_ram, "test-ram", ct->ram_bytes) < 0)
+		return -1;
+	ct->ram = ct->own_ram.hva;
+	return gmem_add_backing(&ct->gmem, 0, ct->ram_bytes, &ct->own_ram, 0, GMEM_RAM);
+}
+
 static inline void core_test_create(struct core_test *ct, const struct core_test_config *cfg)
 {
 	const struct engine_vm_config vm_cfg = { .max_vcpus = TEST_VPS_MAX,
@@ -130,11 +146,8 @@ static inline void core_test_create(struct core_test *ct, const struct core_test
 	ct->vps = cfg->vps ? cfg->vps : 1;
 	ret = engine_vm_create(&fake_engine, &vm_cfg, &ct->vm);
 	ct->ram_bytes = cfg->ram_bytes ? cfg->ram_bytes : TEST_RAM_BYTES;
-	ct->own_ram = cfg->ram ? NULL : aligned_alloc(PAGE_BYTES, ct->ram_bytes);
-	ct->ram = cfg->ram ? cfg->ram : ct->own_ram;
-	assert(!ret && ct->ram);
-	memset(ct->ram, 0, ct->ram_bytes);
-	ret = gmem_init(&ct->gmem) || gmem_add(&ct->gmem, 0, ct->ram_bytes, ct->ram, GMEM_RAM) ||
+	assert(!ret);
+	ret = gmem_init(&ct->gmem) || core_test_ram(ct, cfg->ram) ||
 	      ct->vm->ops->vm_map(ct->vm, 0, ct->ram_bytes, ct->ram, true) ||
 	      refclock_init(&ct->clock, ct->vm);
 	assert(!ret);
@@ -147,6 +160,7 @@ static inline void core_test_create(struct core_test *ct, const struct core_test
 	}
 	hypervisor_init(&ct->hv, cfg->nested ? "L1" : "hv", &ct->clock, ct->timers);
 	hypervisor_init(&ct->hv_outer, "L0", &ct->clock, ct->timers);
+	ct->hv.engine = &fake_engine;
 	ct->p = core_test_partition(ct, &ct->hv, cfg, ct->vp);
 	if (cfg->nested) {
 		struct core_test_config outer = *cfg;
@@ -162,6 +176,7 @@ static inline void core_test_create(struct core_test *ct, const struct core_test
 
 static inline void core_test_destroy(struct core_test *ct)
 {
+	children_destroy(ct->p);
 	timer_service_stop(ct->timers);
 	partition_destroy(ct->p);
 	partition_destroy(ct->outer);
@@ -170,7 +185,7 @@ static inline void core_test_destroy(struct core_test *ct)
 		ct->vm->ops->vcpu_destroy(ct->vcpu[i]);
 	gmem_fini(&ct->gmem);
 	ct->vm->ops->vm_destroy(ct->vm);
-	free(ct->own_ram);
+	gmem_backing_destroy(&ct->own_ram);
 }
 
 /* Moves the clock and lets timers fire. */

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "core/child.h"
 #include "core/core_trace.h"
 #include "core/hypercall.h"
 
@@ -47,27 +48,19 @@ static bool grow_locked(struct deposit *d)
 	return true;
 }
 
-/* A page that its depositor may read again (statistics) is still in the pool. */
-static bool holds_locked(const struct deposit *d, u64 gpn)
-{
-	for (u32 i = 0; d->in_use && i < d->count; i++)
-		if (d->page[i].in_use && d->page[i].gpn == gpn)
-			return true;
-	return false;
-}
-
 enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial)
 {
 	enum hv_status status = HV_STATUS_SUCCESS;
 
 	pthread_mutex_lock(&d->lock);
-	if (!grow_locked(d))
+	if (d->closed)
+		status = HV_STATUS_INVALID_PARTITION_STATE;
+	else if (!grow_locked(d))
 		status = HV_STATUS_NO_RESOURCES;
-	else if (gpn >> (64 - PAGE_SHIFT) || holds_locked(d, gpn) ||
-		 gmem_donate(d->gmem, gpn << PAGE_SHIFT, serial) < 0)
+	else if (gpn >> (64 - PAGE_SHIFT) || gmem_donate(d->gmem, gpn << PAGE_SHIFT, serial) < 0)
 		status = HV_STATUS_INVALID_PARAMETER;
 	else
-		d->page[d->count++] = (struct deposit_page){ .gpn = gpn, .serial = serial };
+		d->page[d->count++] = (struct deposit_page){ .gpn = gpn };
 	pthread_mutex_unlock(&d->lock);
 	return status;
 }
@@ -77,7 +70,9 @@ enum hv_status deposit_take(struct deposit *d, u32 count, u64 *gpns)
 	enum hv_status status = HV_STATUS_INSUFFICIENT_MEMORY;
 
 	pthread_mutex_lock(&d->lock);
-	if (d->count - d->in_use >= count) {
+	if (d->closed) {
+		status = HV_STATUS_INVALID_PARTITION_STATE;
+	} else if (d->count - d->in_use >= count) {
 		d->in_use += count;
 		for (u32 i = 0; count; i++) {
 			if (d->page[i].in_use)
@@ -93,17 +88,78 @@ enum hv_status deposit_take(struct deposit *d, u32 count, u64 *gpns)
 	return status;
 }
 
+static struct deposit_page *used_locked(struct deposit *d, u64 gpn)
+{
+	for (u32 i = 0; i < d->count; i++)
+		if (d->page[i].gpn == gpn && d->page[i].in_use)
+			return &d->page[i];
+	return NULL;
+}
+
 void deposit_release(struct deposit *d, u64 gpn)
 {
+	struct deposit_page *page;
+
 	pthread_mutex_lock(&d->lock);
-	for (u32 i = 0; i < d->count; i++) {
-		if (d->page[i].gpn != gpn || !d->page[i].in_use)
-			continue;
-		d->page[i].in_use = false;
+	page = used_locked(d, gpn);
+	if (page) {
+		page->in_use = false;
 		d->in_use--;
-		break;
 	}
 	pthread_mutex_unlock(&d->lock);
+}
+
+void *deposit_lend(struct deposit *d, u64 gpn)
+{
+	void *page = NULL;
+
+	pthread_mutex_lock(&d->lock);
+	if (used_locked(d, gpn) && gmem_lend(d->gmem, gpn << PAGE_SHIFT, true) == 0)
+		page = gmem_ptr(d->gmem, gpn << PAGE_SHIFT, PAGE_BYTES);
+	pthread_mutex_unlock(&d->lock);
+	return page;
+}
+
+void deposit_unlend(struct deposit *d, u64 gpn)
+{
+	struct deposit_page *page;
+
+	pthread_mutex_lock(&d->lock);
+	page = used_locked(d, gpn);
+	if (page) {
+		gmem_lend(d->gmem, gpn << PAGE_SHIFT, false);
+		page->in_use = false;
+		d->in_use--;
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* A lent page is in the pool like the others, so that nothing gives it back but WITHDRAW. */
+void deposit_close(struct deposit *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->closed = true;
+	d->in_use = 0;
+	for (u32 i = 0; i < d->count; i++) {
+		if (!d->page[i].in_use)
+			continue;
+		d->page[i].in_use = false;
+		gmem_lend(d->gmem, d->page[i].gpn << PAGE_SHIFT, false);
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+bool deposit_give_back(struct deposit *d)
+{
+	bool any;
+
+	pthread_mutex_lock(&d->lock);
+	any = d->count != 0;
+	while (d->count)
+		gmem_donate(d->gmem, d->page[--d->count].gpn << PAGE_SHIFT, 0);
+	d->in_use = 0;
+	pthread_mutex_unlock(&d->lock);
+	return any;
 }
 
 enum hv_status deposit_withdraw(struct deposit *d, u64 *gpn)
@@ -134,50 +190,58 @@ struct deposit_info deposit_get(struct deposit *d)
 	return info;
 }
 
-/* The pool a call names: the caller's own. Children bring theirs. */
-static struct deposit *pool(struct hypercall *hc, u64 partition_id)
+/* The partition whose pool a call names: the caller, or a child of its, referenced. */
+static struct partition *pool_get(struct hypercall *hc, u64 partition_id)
 {
-	return hypercall_is_self(hc, partition_id) ? &hc->vp->partition->deposit : NULL;
+	return hypercall_is_self(hc, partition_id) ? hc->vp->partition
+						   : child_get(hc, partition_id);
+}
+
+static void pool_put(struct hypercall *hc, struct partition *p)
+{
+	if (p != hc->vp->partition)
+		child_put(p);
 }
 
 static enum hv_status call_deposit(struct hypercall *hc)
 {
 	const struct hv_input_deposit *in = HYPERCALL_IN(hc, struct hv_input_deposit);
-	struct deposit *d = pool(hc, in->partition_id);
+	struct partition *p = pool_get(hc, in->partition_id);
+	enum hv_status status = HV_STATUS_SUCCESS;
 	u32 serial;
 
-	if (!d)
+	if (!p)
 		return HV_STATUS_INVALID_PARTITION_ID;
-	serial = deposit_begin(d);
+	serial = deposit_begin(&p->deposit);
 	for (; hc->rep < hc->rep_count; hc->rep++) {
-		enum hv_status status = deposit_add(d, in->gpn[hc->rep], serial);
-
+		status = deposit_add(&p->deposit, in->gpn[hc->rep], serial);
 		core_emit(TRACE_DEPOSIT, in->gpn[hc->rep] << PAGE_SHIFT, serial, status,
-			  TRACE_WORD(hc->vp->partition->hv->name));
+			  TRACE_WORD(p->hv->name));
 		if (status != HV_STATUS_SUCCESS)
-			return status;
+			break;
 	}
-	return HV_STATUS_SUCCESS;
+	pool_put(hc, p);
+	return status;
 }
 
 /* NO_RESOURCES is how the caller learns that nothing is left. */
 static enum hv_status call_withdraw(struct hypercall *hc)
 {
 	const struct hv_input_withdraw *in = HYPERCALL_IN(hc, struct hv_input_withdraw);
-	struct deposit *d = pool(hc, in->partition_id);
+	struct partition *p = pool_get(hc, in->partition_id);
+	enum hv_status status = HV_STATUS_SUCCESS;
 	u64 *out = HYPERCALL_OUT(hc, u64);
 
-	if (!d)
+	if (!p)
 		return HV_STATUS_INVALID_PARTITION_ID;
 	for (; hc->rep < hc->rep_count; hc->rep++) {
-		enum hv_status status = deposit_withdraw(d, &out[hc->rep]);
-
+		status = deposit_withdraw(&p->deposit, &out[hc->rep]);
 		if (status != HV_STATUS_SUCCESS)
-			return status;
-		core_emit(TRACE_WITHDRAW, out[hc->rep] << PAGE_SHIFT,
-			  TRACE_WORD(hc->vp->partition->hv->name));
+			break;
+		core_emit(TRACE_WITHDRAW, out[hc->rep] << PAGE_SHIFT, TRACE_WORD(p->hv->name));
 	}
-	return HV_STATUS_SUCCESS;
+	pool_put(hc, p);
+	return status;
 }
 
 const struct hypercall_desc deposit_hypercalls[] = {

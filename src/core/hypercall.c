@@ -11,14 +11,20 @@
 
 #include "base/log.h"
 #include "core/core_trace.h"
+#include "core/intercept.h"
 
 extern const struct hypercall_desc partition_hypercalls[], port_hypercalls[], ipi_hypercalls[],
 	vp_reg_hypercalls[], deposit_hypercalls[], root_hypercalls[], device_irq_hypercalls[],
-	stats_hypercalls[];
+	stats_hypercalls[], child_hypercalls[], child_vp_hypercalls[], child_page_hypercalls[],
+	gpa_hypercalls[], child_irq_hypercalls[], child_port_hypercalls[], child_cpuid_hypercalls[],
+	child_state_hypercalls[], property_hypercalls[], walk_hypercalls[];
 
 static const struct hypercall_desc *const row_arrays[] = {
-	partition_hypercalls, port_hypercalls, ipi_hypercalls,	      vp_reg_hypercalls,
-	deposit_hypercalls,   root_hypercalls, device_irq_hypercalls, stats_hypercalls
+	partition_hypercalls, port_hypercalls,	     ipi_hypercalls,	     vp_reg_hypercalls,
+	deposit_hypercalls,   root_hypercalls,	     device_irq_hypercalls,  stats_hypercalls,
+	child_hypercalls,     child_vp_hypercalls,   child_page_hypercalls,  gpa_hypercalls,
+	child_irq_hypercalls, child_port_hypercalls, child_cpuid_hypercalls, child_state_hypercalls,
+	property_hypercalls,  walk_hypercalls
 };
 
 #define CODE_SPAN 0x200u /* covers every known call but the extended ones */
@@ -205,7 +211,7 @@ static enum hv_status prepare(const struct hypercall_desc *d, struct hypercall *
 		if (status != HV_STATUS_SUCCESS)
 			return status;
 	}
-	if (!partition_has(hc->vp->partition, d->privilege))
+	if (!hypercall_permitted(d, hc->vp->partition->config.privileges))
 		return HV_STATUS_ACCESS_DENIED;
 	/* Larger than a page: it cannot lie in one. */
 	if (hc->in_bytes > PAGE_BYTES || out_bytes(d, hc->rep_count) > PAGE_BYTES)
@@ -299,7 +305,14 @@ void hypercall_exit(struct vp *vp)
 		regs = (struct hypercall_regs){ r->rdx << 32 | (u32)r->rax,
 						r->rbx << 32 | (u32)r->rcx,
 						r->rdi << 32 | (u32)r->rsi, false };
-	if (hypercall_execute(vp, &regs, &result) != VP_OK) {
+	switch (hypercall_execute(vp, &regs, &result)) {
+	case VP_OK:
+		break;
+	case VP_INTERCEPTED:
+		intercept_hypercall(vp);
+		return;
+	case VP_FAULT_UD:
+	case VP_FAULT_GP:
 		raise_ud(vp);
 		return;
 	}

@@ -23,10 +23,11 @@ struct hypercall {
 	u32 in_bytes;  /* header, variable header and list together */
 	u32 var_bytes; /* variable part of the header */
 	u32 rep_count;
-	u32 rep;	     /* element to work on next; the handler advances it */
-	enum vp_fault fault; /* set by the dispatcher: raised instead of returning a status */
-	bool forwarded;	     /* set by a handler that passed the call on to L0 */
-	u8 *in, *out; /* private copies, a page each; out is zeroed as far as it is written */
+	u32 rep; /* element to work on next; the handler advances it */
+	/* Instead of returning a status. Set by the dispatcher; VP_INTERCEPTED by a handler. */
+	enum vp_fault fault;
+	bool forwarded; /* set by a handler that passed the call on to L0 */
+	u8 *in, *out;	/* private copies, a page each; out is zeroed as far as it is written */
 };
 
 struct hypercall_desc {
@@ -37,6 +38,7 @@ struct hypercall_desc {
 	bool rep;	       /* a rep call without list data of its own */
 	bool var_header;       /* the header may be longer than in_size */
 	u64 privilege;	       /* HV_PRIV_* needed, all of them */
+	bool of_children;      /* CREATE_PARTITIONS will do: the handler asks for more on SELF */
 	/*
 	 * A simple call returns its status. A rep call works from hc->rep to
 	 * hc->rep_count and returns the status of the element it stopped at.
@@ -58,13 +60,20 @@ struct hypercall_regs {
 
 /*
  * Runs the hypercall of @vp whose registers are @regs and gives its result
- * value (RAX), or VP_FAULT_UD for a register form that is not offered. Routes
- * calls with bit 31 to the outer VP. VP thread only.
+ * value (RAX), or VP_FAULT_UD for a register form that is not offered, or
+ * VP_INTERCEPTED. Routes calls with bit 31 to the outer VP. VP thread only.
  */
 enum vp_fault hypercall_execute(struct vp *vp, const struct hypercall_regs *regs, u64 *result);
 
 /* The exit: mode checks, registers, #UD where the ABI wants it. VP thread only. */
 void hypercall_exit(struct vp *vp);
+
+/* Partitions with @privileges may make the call. */
+static inline bool hypercall_permitted(const struct hypercall_desc *d, u64 privileges)
+{
+	return (privileges & d->privilege) == d->privilege ||
+	       (d->of_children && (privileges & HV_PRIV_CREATE_PARTITIONS));
+}
 
 const char *hypercall_name(u64 code);
 const struct hypercall_desc *hypercall_row(u32 row);

@@ -45,7 +45,8 @@ static enum hv_status call_send_ipi_ex(struct hypercall *hc)
 		return HV_STATUS_INVALID_PARAMETER;
 	if (in->set_format == HV_GENERIC_SET_ALL) {
 		for (u32 i = 0; i < p->vp_count; i++)
-			vp_interrupt(p->vps[i], (u8)in->vector);
+			if (partition_vp(p, i))
+				vp_interrupt(p->vps[i], (u8)in->vector);
 		return HV_STATUS_SUCCESS;
 	}
 	if (in->set_format != HV_GENERIC_SET_SPARSE_4K)

@@ -149,3 +149,24 @@ enum vp_fault msr_write(struct vp *vp, u32 index, u64 value)
 	core_emit(TRACE_MSR_WRITE, index, value, fault, TRACE_WORD(owner->partition->hv->name));
 	return fault;
 }
+
+enum vp_fault msr_peek(struct vp *vp, u32 index, u64 *value)
+{
+	u32 i;
+	const struct msr_desc *d = route(&vp, index, &i);
+
+	*value = 0;
+	if (!d)
+		return VP_FAULT_GP;
+	return d->read ? d->read(vp, i, value) : VP_OK;
+}
+
+enum vp_fault msr_poke(struct vp *vp, u32 index, u64 value)
+{
+	u32 i;
+	const struct msr_desc *d = route(&vp, index, &i);
+
+	if (!d)
+		return VP_FAULT_GP;
+	return d->write ? d->write(vp, i, value) : VP_OK;
+}

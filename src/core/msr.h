@@ -30,6 +30,14 @@ struct msr_desc {
 enum vp_fault msr_read(struct vp *vp, u32 index, u64 *value);
 enum vp_fault msr_write(struct vp *vp, u32 index, u64 value);
 
+/*
+ * The register of @vp as its parent sees it, whatever @vp itself may do: what cannot
+ * be read is zero, what cannot be written stays. VP_FAULT_GP: no such register, or no
+ * value for it. @vp is held.
+ */
+enum vp_fault msr_peek(struct vp *vp, u32 index, u64 *value);
+enum vp_fault msr_poke(struct vp *vp, u32 index, u64 value);
+
 /* "SINT2", "NESTED_SIMP", or NULL. The pointer is valid for the life of the process. */
 const char *msr_name(u64 index);
 

@@ -126,6 +126,35 @@ static void test_nested_numbers_belong_to_the_outer_vp(void **state)
 	core_test_destroy(&ct);
 }
 
+/* What one partition may do is nothing to the other, for each register and each privilege. */
+static void test_each_side_asks_for_privileges_of_its_own(void **state)
+{
+	for (u32 bit = 0; bit < 64; bit++) {
+		const struct core_test_config cfg = { .nested = true,
+						      .privileges = ~BIT64(bit),
+						      .outer_privileges = BIT64(bit) };
+		struct core_test ct;
+
+		core_test_create(&ct, &cfg);
+		fake_irq_pending(ct.vcpu[0], true);
+		for (u32 row = 0; row < msr_row_count(); row++) {
+			const struct msr_desc *d = msr_row(row);
+			bool in = !(d->privilege & BIT64(bit));
+			bool out = !(d->privilege & ~BIT64(bit));
+
+			for (u32 i = 0; i < d->count; i++) {
+				expect(ct.vp[0], ct.vp[0], row, d->base + i, d->read && in,
+				       d->write && in);
+				if (d->nested)
+					expect(ct.vp[0], ct.outer_vp[0], row,
+					       d->base + i + HV_X64_MSR_NESTED_OFFSET,
+					       d->read && out, d->write && out);
+			}
+		}
+		core_test_destroy(&ct);
+	}
+}
+
 static void test_nested_numbers_do_not_exist_without_an_outer_vp(void **state)
 {
 	struct core_test ct;
@@ -294,6 +323,7 @@ int main(void)
 		cmocka_unit_test(test_each_register_faults_without_its_feature),
 		cmocka_unit_test(test_the_guest_role_has_what_its_mask_says),
 		cmocka_unit_test(test_nested_numbers_belong_to_the_outer_vp),
+		cmocka_unit_test(test_each_side_asks_for_privileges_of_its_own),
 		cmocka_unit_test(test_nested_numbers_do_not_exist_without_an_outer_vp),
 		cmocka_unit_test(test_both_sides_of_a_nested_root_keep_their_own_values),
 		cmocka_unit_test(test_unknown_numbers_fault),

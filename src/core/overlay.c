@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
-/* Contents move between the guest's page and the overlay's own; the mapping stays. */
+/*
+ * Contents move between the guest's page and the overlay's own; the mapping stays.
+ * A child's memory is its parent's, who may take it back at any time and must not find
+ * our page in it: there the contents move to a page that is mapped over the child's.
+ */
 #include "core/overlay.h"
 
 #include <errno.h>
@@ -7,8 +11,9 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "core/partition.h"
+#include "core/child.h"
 #include "core/core_trace.h"
+#include "core/gpa_map.h"
 
 static u8 *page_alloc(void)
 {
@@ -52,21 +57,32 @@ static struct overlay *visible_at(struct partition *p, u64 gpa)
 	return last;
 }
 
-/* Puts the contents of @o where the guest sees them. */
-static int show(struct partition *p, struct overlay *o)
+static int show_in_child(struct gpa_map *map, struct overlay *o)
 {
-	u8 *ram = gmem_ptr(p->gmem, o->gpa, PAGE_BYTES);
+	u8 *page = gpa_map_overlay_page_alloc(map);
 	int ret;
 
-	if (!ram) {
-		ret = p->vm->ops->vm_map(p->vm, o->gpa, PAGE_BYTES, o->own, true);
-		if (ret)
-			return ret;
-		ret = gmem_add(p->gmem, o->gpa, PAGE_BYTES, o->own, GMEM_RESERVED);
-		if (ret)
-			p->vm->ops->vm_unmap(p->vm, o->gpa);
-		return ret;
-	}
+	if (!page)
+		return -ENOMEM;
+	memcpy(page, o->own, PAGE_BYTES);
+	ret = gpa_map_overlay(map, o->gpa, page);
+	if (ret)
+		gpa_map_overlay_page_free(map, page);
+	else
+		o->page = page;
+	return ret;
+}
+
+static void hide_in_child(struct gpa_map *map, struct overlay *o)
+{
+	gpa_map_overlay(map, o->gpa, NULL);
+	memcpy(o->own, o->page, PAGE_BYTES);
+	gpa_map_overlay_page_free(map, o->page);
+	o->page = o->own;
+}
+
+static int show_in_ram(struct overlay *o, u8 *ram)
+{
 	o->hidden = page_alloc();
 	if (!o->hidden)
 		return -ENOMEM;
@@ -76,8 +92,41 @@ static int show(struct partition *p, struct overlay *o)
 	return 0;
 }
 
+static int show_in_hole(struct partition *p, struct overlay *o)
+{
+	int ret = p->vm->ops->vm_map(p->vm, o->gpa, PAGE_BYTES, o->own, true);
+
+	if (ret)
+		return ret;
+	ret = gmem_add(p->gmem, o->gpa, PAGE_BYTES, o->own, GMEM_RESERVED);
+	if (ret)
+		p->vm->ops->vm_unmap(p->vm, o->gpa);
+	return ret;
+}
+
+/* Puts the contents of @o where the guest sees them. */
+static int show(struct partition *p, struct overlay *o)
+{
+	u8 *ram = p->child ? NULL : gmem_ptr(p->gmem, o->gpa, PAGE_BYTES);
+	int ret;
+
+	if (p->child)
+		ret = show_in_child(p->child->map, o);
+	else
+		ret = ram ? show_in_ram(o, ram) : show_in_hole(p, o);
+	o->shown = !ret;
+	return ret;
+}
+
 static void hide(struct partition *p, struct overlay *o)
 {
+	if (!o->shown)
+		return;
+	o->shown = false;
+	if (p->child) {
+		hide_in_child(p->child->map, o);
+		return;
+	}
 	if (!o->hidden) {
 		p->vm->ops->vm_unmap(p->vm, o->gpa);
 		gmem_remove(p->gmem, o->gpa);
@@ -90,6 +139,21 @@ static void hide(struct partition *p, struct overlay *o)
 	o->page = o->own;
 }
 
+/*
+ * A page cannot be the hypervisor's twice: one that the root has deposited takes no overlay,
+ * and one below an overlay cannot be deposited. A child's memory is not its to deposit.
+ */
+static int hold(struct partition *p, u64 gpa)
+{
+	return p->child ? 0 : gmem_hold(p->gmem, gpa);
+}
+
+static void unhold(struct partition *p, u64 gpa)
+{
+	if (!p->child)
+		gmem_unhold(p->gmem, gpa);
+}
+
 static void disable_locked(struct partition *p, struct overlay *o)
 {
 	struct overlay *below;
@@ -99,6 +163,7 @@ static void disable_locked(struct partition *p, struct overlay *o)
 		hide(p, o);
 	list_del(&o->link);
 	o->enabled = false;
+	unhold(p, o->gpa);
 	below = seen ? visible_at(p, o->gpa) : NULL;
 	if (below && show(p, below) < 0)
 		log_limited(LOG_ERROR, "no memory to show the %s page again", below->name);
@@ -107,13 +172,16 @@ static void disable_locked(struct partition *p, struct overlay *o)
 static int enable_locked(struct partition *p, struct overlay *o, u64 gpa)
 {
 	struct overlay *above = visible_at(p, gpa);
-	int ret;
+	int ret = hold(p, gpa);
 
+	if (ret)
+		return ret;
 	if (above)
 		hide(p, above);
 	o->gpa = gpa;
 	ret = show(p, o);
 	if (ret) {
+		unhold(p, gpa);
 		if (above && show(p, above) < 0)
 			log_limited(LOG_ERROR, "no memory to show the %s page again", above->name);
 		return ret;

@@ -4,8 +4,8 @@
  * address space, hiding what is there until it is removed (TLFS:
  * gpa-space/overlay-pages). Over RAM this is done by swapping contents, which
  * costs two copies when a page moves and nothing at all while it is used; over
- * a hole the page itself is mapped there. Where two overlays share a GPA the
- * one enabled last is seen, and the other comes back when it goes.
+ * a hole, and in a child everywhere, the page itself is mapped there. Where two overlays share a
+ * GPA the one enabled last is seen, and the other comes back when it goes.
  */
 #ifndef NESTOR_CORE_OVERLAY_H
 #define NESTOR_CORE_OVERLAY_H
@@ -19,6 +19,7 @@ struct overlay {
 	const char *name; /* literal, for the trace */
 	u64 gpa;
 	bool enabled;
+	bool shown; /* false also where it should be seen and there was no way to show it */
 	/* Where the bytes live now: the guest's page while visible, else @own. Other threads
 	 * read this under the owner's lock. */
 	u8 *page;
@@ -34,7 +35,8 @@ void overlay_fini(struct overlay *o);
 
 /*
  * Enables at @gpa, moves or disables. Takes the partition's overlay lock.
- * -ENXIO: @gpa is outside the guest physical address space; -ENOMEM.
+ * -ENXIO: @gpa is outside the guest physical address space; -EBUSY: the root has
+ * deposited the page; -ENOMEM.
  * On failure the overlay is as it was.
  */
 int overlay_set(struct partition *p, struct overlay *o, u64 gpa, bool enabled);

@@ -9,14 +9,19 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "core/child.h"
+#include "core/child_port.h"
 #include "core/core_trace.h"
 #include "core/hypercall.h"
+#include "core/intercept.h"
 #include "core/msr.h"
 #include "core/port.h"
 #include "core/vp.h"
 
 /* ENDBR64; IN EAX, 0x7C; RET. Position independent: a root calls its own copy. */
 static const u8 hypercall_code[] = { 0xF3, 0x0F, 0x1E, 0xFA, 0xE5, HYPERCALL_PORT, 0xC3 };
+/* A child's: the trap has three bytes, as VMCALL has, for a parent that skips one. */
+static const u8 child_code[] = { 0xF3, 0x0F, 0x1E, 0xFA, 0x3E, 0xE5, HYPERCALL_PORT, 0xC3 };
 
 void hypervisor_init(struct hypervisor *hv, const char *name, struct refclock *clock,
 		     struct timer_service *timers)
@@ -24,6 +29,8 @@ void hypervisor_init(struct hypervisor *hv, const char *name, struct refclock *c
 	*hv = (struct hypervisor){
 		.name = name, .clock = clock, .timers = timers, .next_partition_id = 1
 	};
+	list_init(&hv->children);
+	pthread_mutex_init(&hv->children_lock, NULL);
 }
 
 u64 partition_hv_page_gpa(const struct partition *p, u32 index, enum hv_page page)
@@ -54,12 +61,15 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 	if (!p)
 		return -ENOMEM;
 	*p = (struct partition){ .hv = hv,
-				 .id = hv->next_partition_id++,
+				 .id = __atomic_fetch_add(&hv->next_partition_id, 1,
+							  __ATOMIC_RELAXED),
 				 .config = *cfg,
 				 .gmem = gmem,
 				 .vm = vm,
 				 .ops = ops,
-				 .ctx = ctx };
+				 .ctx = ctx,
+				 .clock = hv->clock,
+				 .timers = hv->timers };
 	list_init(&p->overlays);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_mutex_init(&p->overlay_lock, NULL);
@@ -81,6 +91,7 @@ void partition_destroy(struct partition *p)
 {
 	if (!p)
 		return;
+	child_ports_destroy(p->ports);
 	for (u32 i = p->vp_count; i-- > 0;)
 		vp_destroy(p->vps[i]);
 	connections_destroy(p);
@@ -91,6 +102,8 @@ void partition_destroy(struct partition *p)
 	pthread_mutex_destroy(&p->lock);
 	pthread_mutex_destroy(&p->overlay_lock);
 	pthread_rwlock_destroy(&p->connections_lock);
+	if (p->child)
+		child_free(p);
 	free(p->vps);
 	free(p);
 }
@@ -103,7 +116,8 @@ void partition_reset(struct partition *p)
 	registers_reset(p);
 	pthread_mutex_unlock(&p->lock);
 	for (u32 i = 0; i < p->vp_count; i++)
-		vp_reset(p->vps[i]);
+		if (p->vps[i])
+			vp_reset(p->vps[i]);
 }
 
 void partition_stop(struct partition *p, enum stop_reason reason, int code, const char *fmt, ...)
@@ -150,8 +164,13 @@ static enum vp_fault guest_os_id_write(struct vp *vp, u32 i, u64 value)
 		p->hypercall_msr &= ~HV_MSR_PAGE_ENABLE;
 		page_set(p, &p->hypercall_page, p->hypercall_msr);
 		__atomic_store_n(&p->hypercall_enabled, false, __ATOMIC_RELEASE);
+		for (u32 n = 0; n < p->vp_count; n++)
+			if (partition_vp(p, n))
+				synic_rings_restart(&p->vps[n]->synic);
 	}
 	pthread_mutex_unlock(&p->lock);
+	if (value == 0)
+		root_kernel_ends(p);
 	return VP_OK;
 }
 
@@ -180,7 +199,10 @@ static enum vp_fault hypercall_write(struct vp *vp, u32 i, u64 value)
 	/* Over RAM the guest could write to it: the contents are made anew. */
 	if (!p->hypercall_page.enabled) {
 		memset(p->hypercall_page.own, 0, PAGE_BYTES);
-		memcpy(p->hypercall_page.own, hypercall_code, sizeof(hypercall_code));
+		if (p->child)
+			memcpy(p->hypercall_page.own, child_code, sizeof(child_code));
+		else
+			memcpy(p->hypercall_page.own, hypercall_code, sizeof(hypercall_code));
 	}
 	ret = page_set(p, &p->hypercall_page, value);
 	if (ret)
@@ -201,7 +223,11 @@ static enum vp_fault reset_read(struct vp *vp, u32 i, u64 *value)
 
 static enum vp_fault reset_write(struct vp *vp, u32 i, u64 value)
 {
-	if (value & 1)
+	if (!(value & 1))
+		return VP_OK;
+	if (vp->child) /* its parent resets it, as after a triple fault */
+		intercept_triple_fault(vp);
+	else
 		partition_stop(vp->partition, STOP_RESET, 0,
 			       "reset by the hypervisor's RESET register");
 	return VP_OK;
@@ -279,7 +305,7 @@ const struct msr_desc partition_msrs[] = {
 
 static enum vp_fault ref_count_read(struct vp *vp, u32 i, u64 *value)
 {
-	*value = refclock_now_100ns(vp->partition->hv->clock);
+	*value = refclock_now_100ns(vp->partition->clock);
 	return VP_OK;
 }
 
@@ -291,21 +317,37 @@ static enum vp_fault tsc_page_read(struct vp *vp, u32 i, u64 *value)
 	return VP_OK;
 }
 
+/* 0 means invalid and all ones did once: neither is ever used. */
+static void tsc_page_fill_locked(struct partition *p, u8 *at)
+{
+	struct hv_reference_tsc_page *page = (void *)at;
+
+	if (++p->tsc_sequence + 1 <= 1)
+		p->tsc_sequence = 1;
+	*page = (struct hv_reference_tsc_page){ .sequence = p->tsc_sequence,
+						.scale = p->clock->scale,
+						.offset = (s64)__atomic_load_n(&p->clock->offset,
+									       __ATOMIC_ACQUIRE) };
+}
+
+void partition_tsc_page_refresh(struct partition *p)
+{
+	pthread_mutex_lock(&p->lock);
+	pthread_mutex_lock(&p->overlay_lock);
+	if (p->tsc_page.enabled)
+		tsc_page_fill_locked(p, p->tsc_page.page);
+	pthread_mutex_unlock(&p->overlay_lock);
+	pthread_mutex_unlock(&p->lock);
+}
+
 static enum vp_fault tsc_page_write(struct vp *vp, u32 i, u64 value)
 {
 	struct partition *p = vp->partition;
 	int ret;
 
 	pthread_mutex_lock(&p->lock);
-	if (!p->tsc_page.enabled) {
-		struct hv_reference_tsc_page *page = (void *)p->tsc_page.own;
-
-		/* 0 means invalid and all ones did once: neither is ever used. */
-		if (++p->tsc_sequence + 1 <= 1)
-			p->tsc_sequence = 1;
-		*page = (struct hv_reference_tsc_page){ .sequence = p->tsc_sequence,
-							.scale = p->hv->clock->scale };
-	}
+	if (!p->tsc_page.enabled)
+		tsc_page_fill_locked(p, p->tsc_page.own);
 	ret = page_set(p, &p->tsc_page, value);
 	if (!ret)
 		p->tsc_msr = value & (HV_MSR_PAGE_GPN_MASK | HV_MSR_PAGE_ENABLE);
@@ -315,7 +357,7 @@ static enum vp_fault tsc_page_write(struct vp *vp, u32 i, u64 value)
 
 static enum vp_fault tsc_frequency_read(struct vp *vp, u32 i, u64 *value)
 {
-	*value = vp->partition->hv->clock->tsc_hz;
+	*value = vp->partition->clock->tsc_hz;
 	return VP_OK;
 }
 

@@ -27,14 +27,45 @@
 #define PARTITION_VPS_MAX 1024
 #define CONNECTION_HASH	  256
 
+struct child;
+struct child_ports;
 struct connection;
 struct vp;
+
+/* Intercepts of children by kind; a row each in core/census.c. */
+enum intercept_kind {
+	INTERCEPT_IO,
+	INTERCEPT_UNMAPPED, /* MMIO, mostly */
+	INTERCEPT_GPA,
+	INTERCEPT_EOI,
+	INTERCEPT_HYPERCALL,
+	INTERCEPT_SINT,
+	INTERCEPT_UNRECOVERABLE, /* triple fault, or the parent resumed what cannot go on */
+	INTERCEPT_REGISTERS,
+	INTERCEPT_OTHER,
+	INTERCEPT_KINDS,
+};
+
+/* What children a hypervisor has had. Atomic; objects count as destroyed when they are freed. */
+struct child_totals {
+	u64 created, destroyed;
+	u64 left; /* of those destroyed: their parent ended before it deleted them */
+	u64 vps_created, vps_destroyed;
+	u64 intercepts[INTERCEPT_KINDS];
+};
 
 struct hypervisor {
 	const char *name; /* "hv", "L0", "L1": who served a call, in traces and tables */
 	struct refclock *clock;
 	struct timer_service *timers;
-	u64 next_partition_id;
+	u64 next_partition_id;	       /* atomic */
+	pthread_mutex_t children_lock; /* guards: children, their references */
+	struct list children;	       /* struct child */
+	struct child_totals child_totals;
+	/* What a child's VP may have at most: the engine's processor. Set by the machine. */
+	struct engine *engine;
+	const struct engine_cpuid *child_cpuid;
+	u32 child_cpuid_count;
 };
 
 void hypervisor_init(struct hypervisor *hv, const char *name, struct refclock *clock,
@@ -106,7 +137,17 @@ struct partition {
 	const struct partition_ops *ops;
 	void *ctx;
 
-	struct vp **vps; /* by VP index; filled before any VP runs */
+	struct child *child;	   /* NULL: not made by a hypercall */
+	struct child_ports *ports; /* atomic; its ports for its children, NULL until the first */
+	/* Its time; the hypervisor's unless it is a child. */
+	struct refclock *clock;
+	struct timer_service *timers;
+
+	/*
+	 * By VP index; filled before any VP runs, but for a child's: those come while others
+	 * run, in any order, and stay. Atomic there; partition_vp().
+	 */
+	struct vp **vps;
 	u32 vp_count;
 
 	pthread_mutex_t lock; /* guards: the registers below, crash, stop */
@@ -158,6 +199,9 @@ static inline u64 hv_pages_bytes(u32 max_vps)
 
 /* Registers and pages of the whole partition back to their values at creation (guest reset). */
 void partition_reset(struct partition *p);
+
+/* The partition's clock was set: so says its reference TSC page. Its VPs do not run. */
+void partition_tsc_page_refresh(struct partition *p);
 
 /* True, and counted, if the quirk is on. */
 static inline bool partition_quirk(struct partition *p, enum quirk_id id)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/child_port.h"
 #include "core/core_trace.h"
 #include "core/hypercall.h"
 
@@ -118,6 +119,15 @@ static bool forward(struct hypercall *hc, enum hv_status status, enum quirk_id q
 	return hc->forwarded;
 }
 
+/* A child's connection that is nobody's here may be one its parent serves. */
+static enum hv_status not_here(struct hypercall *hc, enum hv_status status)
+{
+	if (status == HV_STATUS_INVALID_CONNECTION_ID &&
+	    child_intercepts(hc->vp, HV_INTERCEPT_TYPE_UNKNOWN_SYNIC_CONNECTION))
+		hc->fault = VP_INTERCEPTED;
+	return status;
+}
+
 static enum hv_status call_post_message(struct hypercall *hc)
 {
 	const struct hv_input_post_message *in = HYPERCALL_IN(hc, struct hv_input_post_message);
@@ -128,7 +138,8 @@ static enum hv_status call_post_message(struct hypercall *hc)
 	    in->payload_bytes > sizeof(in->payload))
 		return HV_STATUS_INVALID_PARAMETER;
 	status = post_to(hc->vp, in);
-	return forward(hc, status, QUIRK_FORWARD_POST) ? post_to(hc->vp->outer, in) : status;
+	return forward(hc, status, QUIRK_FORWARD_POST) ? post_to(hc->vp->outer, in)
+						       : not_here(hc, status);
 }
 
 static enum hv_status call_signal_event(struct hypercall *hc)
@@ -139,7 +150,8 @@ static enum hv_status call_signal_event(struct hypercall *hc)
 	if (in->flag_number >= HV_EVENT_FLAGS_COUNT)
 		return HV_STATUS_INVALID_PARAMETER;
 	status = signal_to(hc->vp, in);
-	return forward(hc, status, QUIRK_FORWARD_SIGNAL) ? signal_to(hc->vp->outer, in) : status;
+	return forward(hc, status, QUIRK_FORWARD_SIGNAL) ? signal_to(hc->vp->outer, in)
+							 : not_here(hc, status);
 }
 
 const struct hypercall_desc port_hypercalls[] = {
@@ -228,8 +240,19 @@ enum hv_status message_source_send(struct message_source *src, struct vp *vp, u3
 	b->message.m.payload_bytes = (u8)bytes;
 	b->message.m.sender = src->sender;
 	memcpy(b->message.m.payload, payload, bytes);
+	b->vp = vp;
 	status = synic_post(&vp->synic, sint, &b->message);
 	if (status != HV_STATUS_SUCCESS)
 		buffer_release(b);
 	return status;
+}
+
+void message_source_drop(struct message_source *src)
+{
+	for (u32 i = 0; i < PORT_MESSAGE_BUFFERS; i++) {
+		struct message_buffer *b = &src->buffer[i];
+
+		if (b->vp && synic_cancel(&b->vp->synic, &b->message))
+			buffer_release(b);
+	}
 }

@@ -42,6 +42,7 @@ struct message_source {
 	struct message_buffer {
 		struct message message;
 		struct message_source *source;
+		struct vp *vp; /* where it was sent last; of the sending thread */
 		bool in_use;
 	} buffer[PORT_MESSAGE_BUFFERS];
 };
@@ -56,5 +57,7 @@ void message_source_fini(struct message_source *src);
  */
 enum hv_status message_source_send(struct message_source *src, struct vp *vp, u32 sint, u32 type,
 				   const void *payload, u32 bytes);
+/* What still waits will not be delivered: it was for somebody who is gone. Sending thread only. */
+void message_source_drop(struct message_source *src);
 
 #endif

@@ -279,6 +279,26 @@ static int teardown_source(void **state)
 	return teardown(state);
 }
 
+static void test_what_waits_can_be_dropped(void **state)
+{
+	for (u8 i = 0; i < 5; i++)
+		assert_int_equal(send(SINT, i), HV_STATUS_SUCCESS);
+	message_source_drop(&src);
+	assert_int_equal(src.free_count, PORT_MESSAGE_BUFFERS);
+	/* What is in the slot is the guest's. */
+	assert_int_equal(send(SINT, 9), HV_STATUS_SUCCESS);
+	take(SINT, 0);
+	take(SINT, 9);
+	assert_int_equal(slot(SINT)->type, 0);
+	message_source_drop(&src);
+	assert_int_equal(src.free_count, PORT_MESSAGE_BUFFERS);
+	/* One who waits for a buffer is told. */
+	for (u8 i = 0; i < PORT_MESSAGE_BUFFERS + 1; i++)
+		assert_int_equal(send(SINT, i), HV_STATUS_SUCCESS);
+	message_source_drop(&src);
+	assert_int_equal(writable, 1);
+}
+
 static void test_sixteen_messages_wait_and_no_more(void **state)
 {
 	/* One is in the slot, which frees its buffer at once. */
@@ -348,6 +368,7 @@ int main(void)
 		TEST(test_signals_come_from_memory_too),
 		TEST(test_each_hypervisor_has_its_own_connections),
 		TEST(test_quirks_pass_on_only_what_they_name),
+		TEST_SOURCE(test_what_waits_can_be_dropped),
 		TEST_SOURCE(test_sixteen_messages_wait_and_no_more),
 		TEST_SOURCE(test_what_cannot_be_sent_takes_no_buffer),
 		TEST_SOURCE(test_a_message_names_its_sender),

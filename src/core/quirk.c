@@ -23,7 +23,24 @@ const struct quirk quirks[QUIRK_COUNT] = {
 		.defect = "Linux 7 with VMBus and mshv enables only the nested SynIC",
 		.first = 0x0700, .last = 0x07FF,
 	},
+	[QUIRK_KEXEC_POOL] = {
+		.name = "kexec-pool",
+		.what = "A kernel that takes its identity back gets its deposits back",
+		.defect = "Linux leaves its deposits to the kernel that it starts by kexec, "
+			  "which takes them for its own memory",
+		.first = 0x050C, .last = 0x07FF, .any_root = true,
+	},
 };
+
+u32 quirks_of_root(bool nested)
+{
+	u32 mask = 0;
+
+	for (u32 i = 0; i < QUIRK_COUNT; i++)
+		if (nested || quirks[i].any_root)
+			mask |= BIT(i);
+	return mask;
+}
 
 u32 quirks_for_release(const char *release)
 {

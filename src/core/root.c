@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/child.h"
 #include "core/deposit.h"
 #include "core/hypercall.h"
 
@@ -16,8 +17,46 @@ void root_init(struct root_state *r)
 
 void root_fini(struct root_state *r)
 {
+	if (r->stats_timed)
+		timer_fini(&r->stats_timer);
 	free(r->stats);
 	pthread_mutex_destroy(&r->lock);
+}
+
+static void interrupts_end(struct partition *p)
+{
+	struct root_state *r = &p->root;
+	u64 device_id = 0;
+	bool any;
+
+	do {
+		pthread_mutex_lock(&r->lock);
+		any = r->interrupt_count != 0;
+		if (any)
+			device_id = r->interrupt[--r->interrupt_count].device_id;
+		pthread_mutex_unlock(&r->lock);
+		if (any && p->ops->interrupts_changed)
+			p->ops->interrupts_changed(p->ctx, device_id);
+	} while (any);
+}
+
+static bool has_children(struct partition *p)
+{
+	bool any;
+
+	pthread_mutex_lock(&p->hv->children_lock);
+	any = !list_empty(&p->hv->children);
+	pthread_mutex_unlock(&p->hv->children_lock);
+	return any;
+}
+
+void root_kernel_ends(struct partition *p)
+{
+	stats_end(p);
+	interrupts_end(p);
+	if (deposit_get(&p->deposit).pages && !has_children(p) &&
+	    partition_quirk(p, QUIRK_KEXEC_POOL))
+		deposit_give_back(&p->deposit);
 }
 
 static bool lp_exists_locked(const struct root_state *r, u32 lp)
@@ -43,7 +82,7 @@ static enum hv_status call_lp_run_time(struct hypercall *hc)
 	/* Linux learns from this status that no kernel before it has started the processors. */
 	if (!lp_exists(hc->vp->partition, in->lp_index))
 		return HV_STATUS_INVALID_LP_INDEX;
-	out->global_time = refclock_now_100ns(hc->vp->partition->hv->clock);
+	out->global_time = refclock_now_100ns(hc->vp->partition->clock);
 	out->local_run_time = vp_runtime_100ns();
 	return HV_STATUS_SUCCESS;
 }
@@ -96,7 +135,7 @@ static enum hv_status call_create_vp(struct hypercall *hc)
 	enum hv_status status = HV_STATUS_SUCCESS;
 
 	if (!hypercall_is_self(hc, in->partition_id))
-		return HV_STATUS_INVALID_PARTITION_ID;
+		return child_create_vp(hc, in);
 	if (!vp)
 		return HV_STATUS_INVALID_VP_INDEX;
 	if (in->flags != in->vp_index)
@@ -154,19 +193,6 @@ static enum hv_status call_enter_sleep_state(struct hypercall *hc)
 	return HV_STATUS_SUCCESS;
 }
 
-static enum hv_status call_get_partition_property_ex(struct hypercall *hc)
-{
-	const struct hv_input_get_partition_property_ex *in =
-		HYPERCALL_IN(hc, struct hv_input_get_partition_property_ex);
-
-	if (!hypercall_is_self(hc, in->partition_id))
-		return HV_STATUS_INVALID_PARTITION_ID;
-	if (in->property != HV_PARTITION_PROPERTY_VMM_CAPABILITIES)
-		return HV_STATUS_UNKNOWN_PROPERTY;
-	HYPERCALL_OUT(hc, struct hv_vmm_capabilities)->bank_count = 1;
-	return HV_STATUS_SUCCESS;
-}
-
 #define ROW_CPU .privilege = HV_PRIV_CPU_MANAGEMENT
 
 const struct hypercall_desc root_hypercalls[] = {
@@ -208,11 +234,5 @@ const struct hypercall_desc root_hypercalls[] = {
 	  ROW_CPU,
 	  .in_size = sizeof(struct hv_input_enter_sleep_state),
 	  .handler = call_enter_sleep_state },
-	{ .code = HVCALL_GET_PARTITION_PROPERTY_EX,
-	  .name = "HvCallGetPartitionPropertyEx",
-	  .privilege = HV_PRIV_CREATE_PARTITIONS,
-	  .in_size = sizeof(struct hv_input_get_partition_property_ex),
-	  .out_size = sizeof(struct hv_vmm_capabilities),
-	  .handler = call_get_partition_property_ex },
 	{ 0 },
 };

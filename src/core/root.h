@@ -8,10 +8,13 @@
 
 #include <pthread.h>
 
+#include "base/timer.h"
 #include "hvdef/hypercall.h"
 
 #define DEVICE_INTERRUPTS_MAX 512u
 #define STATS_PAGES_MAX	      4096u
+
+struct partition;
 
 struct device_interrupt {
 	u64 device_id;
@@ -21,6 +24,8 @@ struct device_interrupt {
 struct stats_page {
 	struct hv_input_map_stats_page what;
 	u64 gpn;
+	bool deposited;	      /* of the pool; else the caller brought it */
+	struct partition *of; /* of a partition's or a VP's page */
 };
 
 struct root_state {
@@ -31,10 +36,22 @@ struct root_state {
 	u32 interrupt_count;
 	struct stats_page *stats;
 	u32 stats_count;
+	struct timer stats_timer; /* writes the counters anew; armed while there are pages */
+	bool stats_timed;
 	u32 sleep_state; /* set by property, entered by hypercall */
 };
 
-struct partition;
+/* All of @p's pages are unmapped: the kernel that read them has said goodbye. */
+void stats_end(struct partition *p);
+/* No page shows anything of child @p's, nor will: @p is CHILD_FINALIZED. */
+void stats_forget(struct partition *p);
+
+/*
+ * The kernel of @p ends and may hand over to another (kexec): its device interrupts are
+ * unmapped, its statistics pages too, and with the quirk its deposits come back. Not
+ * while it has children: they go on, with what is theirs. @p's lock is not held.
+ */
+void root_kernel_ends(struct partition *p);
 
 void root_init(struct root_state *r);
 void root_fini(struct root_state *r);

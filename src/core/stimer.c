@@ -20,7 +20,7 @@
 
 static u64 now_100ns(const struct stimer *st)
 {
-	return refclock_now_100ns(st->vp->partition->hv->clock);
+	return refclock_now_100ns(st->vp->partition->clock);
 }
 
 /* @earliest: not before, even if the timer is overdue. */
@@ -114,7 +114,7 @@ static void fire(struct timer *t)
 		advance_locked(st, now);
 	}
 	/* Early by rounding, or periodic: again. */
-	if (st->config & HV_STIMER_ENABLE)
+	if ((st->config & HV_STIMER_ENABLE) && !refclock_frozen(st->vp->partition->clock))
 		arm_locked(st, expired ? now + CATCH_UP_100NS : 0);
 	pthread_mutex_unlock(&st->lock);
 	if (!expired)
@@ -122,6 +122,13 @@ static void fire(struct timer *t)
 	core_emit(TRACE_STIMER, st->vp->index, st->index, due, now,
 		  TRACE_WORD(st->vp->partition->hv->name));
 	send(st, config, due);
+}
+
+void stimer_rearm(struct stimer *st)
+{
+	pthread_mutex_lock(&st->lock);
+	arm_locked(st, 0);
+	pthread_mutex_unlock(&st->lock);
 }
 
 bool stimer_write_config(struct stimer *st, u64 value)
@@ -172,11 +179,43 @@ u64 stimer_read_count(struct stimer *st)
 	return read_locked(st, &st->count);
 }
 
+void stimer_state_get(struct stimer *st, struct hv_stimer_state *out)
+{
+	const struct hv_timer_message_payload *body = (void *)st->message.m.payload;
+
+	pthread_mutex_lock(&st->lock);
+	*out = (struct hv_stimer_state){ .config = st->config, .count = st->count };
+	if (__atomic_load_n(&st->message.queued, __ATOMIC_ACQUIRE)) {
+		out->flags = HV_STIMER_STATE_MESSAGE_PENDING;
+		out->undelivered_expiration = body->expiration_time;
+	}
+	pthread_mutex_unlock(&st->lock);
+}
+
+bool stimer_state_ok(const struct hv_stimer_state *in)
+{
+	return !(in->config & HV_STIMER_DIRECT) ||
+	       HV_STIMER_VECTOR(in->config) >= HV_SINT_MIN_VECTOR;
+}
+
+void stimer_state_set(struct stimer *st, const struct hv_stimer_state *in)
+{
+	pthread_mutex_lock(&st->lock);
+	st->config = in->config & HV_STIMER_VALID_MASK;
+	st->count = in->count;
+	if ((!(st->config & HV_STIMER_DIRECT) && HV_STIMER_SINT(st->config) == 0) || st->count == 0)
+		st->config &= ~HV_STIMER_ENABLE;
+	start_locked(st);
+	pthread_mutex_unlock(&st->lock);
+	if (in->flags & HV_STIMER_STATE_MESSAGE_PENDING)
+		send(st, in->config & ~HV_STIMER_DIRECT, in->undelivered_expiration);
+}
+
 void stimer_init(struct stimer *st, struct vp *vp, u32 index)
 {
 	*st = (struct stimer){ .vp = vp, .index = index };
 	pthread_mutex_init(&st->lock, NULL);
-	timer_init(&st->timer, vp->partition->hv->timers, fire);
+	timer_init(&st->timer, vp->partition->timers, fire);
 	st->message = (struct message){
 		.m = { .type = HV_MESSAGE_TIMER_EXPIRED,
 		       .payload_bytes = sizeof(struct hv_timer_message_payload) },

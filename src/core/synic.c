@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "core/core_trace.h"
+#include "core/event_ring.h"
 #include "core/msr.h"
 #include "core/partition.h"
 #include "core/vp.h"
@@ -105,11 +106,75 @@ enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg)
 	return status;
 }
 
+enum hv_status synic_post_now(struct synic *s, u32 sint, const struct hv_message *m)
+{
+	enum hv_status status = HV_STATUS_SUCCESS;
+
+	if (sint >= HV_SYNIC_SINT_COUNT)
+		return HV_STATUS_INVALID_PARAMETER;
+	pthread_mutex_lock(&s->lock);
+	if (!messages_enabled_locked(s)) {
+		status = HV_STATUS_INVALID_SYNIC_STATE;
+	} else if (!list_empty(&s->queue[sint]) || !slot_free(slot_locked(s, sint))) {
+		status = HV_STATUS_OBJECT_IN_USE;
+	} else {
+		slot_write(slot_locked(s, sint), m, false);
+		core_emit(TRACE_MESSAGE, s->vp->index, sint, m->type, m->sender,
+			  TRACE_WORD(s->vp->partition->hv->name));
+		assert_sint_locked(s, sint);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return status;
+}
+
+bool synic_cancel(struct synic *s, struct message *msg)
+{
+	bool waited;
+
+	pthread_mutex_lock(&s->lock);
+	waited = msg->queued;
+	list_del(&msg->link);
+	__atomic_store_n(&msg->queued, false, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&s->lock);
+	return waited;
+}
+
+u32 synic_waiting(struct synic *s)
+{
+	struct list *pos;
+	u32 n = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
+		list_for_each(pos, &s->queue[i])
+			n++;
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
+bool synic_listens(struct synic *s, u32 sint)
+{
+	bool listens;
+
+	pthread_mutex_lock(&s->lock);
+	listens = messages_enabled_locked(s) && !(s->sint[sint] & HV_SINT_MASKED);
+	pthread_mutex_unlock(&s->lock);
+	return listens;
+}
+
 enum hv_status synic_signal(struct synic *s, u32 sint, u32 flag)
+{
+	bool newly;
+
+	return synic_signal_new(s, sint, flag, &newly);
+}
+
+enum hv_status synic_signal_new(struct synic *s, u32 sint, u32 flag, bool *newly)
 {
 	enum hv_status status = HV_STATUS_SUCCESS;
 	u64 bit, was, *word;
 
+	*newly = false;
 	if (sint >= HV_SYNIC_SINT_COUNT || flag >= HV_EVENT_FLAGS_COUNT)
 		return HV_STATUS_INVALID_PARAMETER;
 	pthread_mutex_lock(&s->lock);
@@ -121,6 +186,7 @@ enum hv_status synic_signal(struct synic *s, u32 sint, u32 flag)
 	bit = BIT64(flag % 64);
 	/* Pairs with the guest's test-and-clear; it must not miss what we wrote before. */
 	was = __atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST) & bit;
+	*newly = !was;
 	core_emit(TRACE_EVENT_FLAG, s->vp->index, sint, flag, was != 0,
 		  TRACE_WORD(s->vp->partition->hv->name));
 	if ((s->sint[sint] & (HV_SINT_MASKED | HV_SINT_POLLING)) == HV_SINT_MASKED)
@@ -130,6 +196,135 @@ enum hv_status synic_signal(struct synic *s, u32 sint, u32 flag)
 unlock:
 	pthread_mutex_unlock(&s->lock);
 	return status;
+}
+
+static struct hv_event_ring *ring_locked(struct synic *s, u32 sint)
+{
+	return (struct hv_event_ring *)(void *)s->sirbp_page.page + sint;
+}
+
+/* Somebody reads the ring and can be told. */
+static bool ring_ready_locked(const struct synic *s, u32 sint)
+{
+	if (!(s->scontrol & HV_SCONTROL_ENABLE) || !(s->sirbp & HV_MSR_PAGE_ENABLE) ||
+	    (s->sint[sint] & HV_SINT_MASKED))
+		return false;
+	return !(s->sint[sint] & HV_SINT_AS_INTERCEPT) ||
+	       (messages_enabled_locked(s) && !(s->sint[0] & HV_SINT_MASKED));
+}
+
+static void ring_signal_locked(struct synic *s, u32 sint)
+{
+	struct message *notice = &s->ring[sint].notice;
+
+	if (!(s->sint[sint] & HV_SINT_AS_INTERCEPT)) {
+		assert_sint_locked(s, sint);
+		return;
+	}
+	if (notice->queued)
+		return;
+	notice->queued = true;
+	list_add_tail(&s->queue[0], &notice->link);
+	deliver_locked(s, 0);
+}
+
+enum hv_status synic_ring(struct synic *s, u32 sint, u32 port)
+{
+	enum hv_status status = HV_STATUS_SUCCESS;
+
+	if (sint >= HV_SYNIC_SINT_COUNT)
+		return HV_STATUS_INVALID_PARAMETER;
+	pthread_mutex_lock(&s->lock);
+	if (!ring_ready_locked(s, sint)) {
+		status = HV_STATUS_INVALID_SYNIC_STATE;
+		goto unlock;
+	}
+	switch (event_ring_put(ring_locked(s, sint), &s->ring[sint].head, port)) {
+	case EVENT_RING_QUIET:
+		break;
+	case EVENT_RING_SIGNAL:
+		ring_signal_locked(s, sint);
+		break;
+	case EVENT_RING_FULL:
+		status = HV_STATUS_INSUFFICIENT_BUFFERS;
+		break;
+	}
+unlock:
+	pthread_mutex_unlock(&s->lock);
+	return status;
+}
+
+void synic_rings_restart(struct synic *s)
+{
+	pthread_mutex_lock(&s->lock);
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++) {
+		event_ring_clear(ring_locked(s, i), &s->ring[i].head);
+		s->ring[i].head = 0;
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void notice_done(struct message *msg, bool delivered)
+{
+}
+
+static void rings_init(struct synic *s)
+{
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++) {
+		struct message *notice = &s->ring[i].notice;
+		const struct hv_sint_intercept_payload body = { .sint = i };
+
+		*notice = (struct message){ .m = { .type = HV_MESSAGE_SINT_INTERCEPT,
+						   .payload_bytes = sizeof(body) },
+					    .done = notice_done };
+		memcpy(notice->m.payload, &body, sizeof(body));
+		list_init(&notice->link);
+	}
+}
+
+void synic_notify(struct synic *s, u16 sints)
+{
+	__atomic_store_n(&s->notify, sints, __ATOMIC_RELEASE);
+}
+
+/* Where a slot is busy its pending flag makes the guest write EOM, and the VP come here again. */
+u16 synic_take_deliverable(struct synic *s)
+{
+	u16 free = 0, wanted = __atomic_load_n(&s->notify, __ATOMIC_ACQUIRE);
+
+	pthread_mutex_lock(&s->lock);
+	for (u32 i = 0; messages_enabled_locked(s) && i < HV_SYNIC_SINT_COUNT; i++) {
+		struct hv_message *slot = slot_locked(s, i);
+
+		if (!(wanted & BIT(i)) || !list_empty(&s->queue[i]))
+			continue;
+		if (!slot_free(slot))
+			__atomic_fetch_or(&slot->flags, HV_MESSAGE_FLAG_PENDING, __ATOMIC_SEQ_CST);
+		if (slot_free(slot))
+			free |= (u16)BIT(i);
+	}
+	pthread_mutex_unlock(&s->lock);
+	__atomic_fetch_and(&s->notify, (u16)~free, __ATOMIC_ACQ_REL);
+	return free;
+}
+
+static u8 *page_locked(struct synic *s, enum synic_page page)
+{
+	return page == SYNIC_SIM ? s->simp_page.page : s->siefp_page.page;
+}
+
+void synic_page_get(struct synic *s, enum synic_page page, u8 out[PAGE_BYTES])
+{
+	pthread_mutex_lock(&s->lock);
+	memcpy(out, page_locked(s, page), PAGE_BYTES);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void synic_page_set(struct synic *s, enum synic_page page, const u8 in[PAGE_BYTES])
+{
+	pthread_mutex_lock(&s->lock);
+	memcpy(page_locked(s, page), in, PAGE_BYTES);
+	pthread_mutex_unlock(&s->lock);
 }
 
 static void drop_locked(struct synic *s, u32 sint)
@@ -172,8 +367,10 @@ int synic_init(struct synic *s, struct vp *vp)
 	pthread_mutex_init(&s->lock, NULL);
 	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
 		list_init(&s->queue[i]);
+	rings_init(s);
 	registers_reset_locked(s);
-	if (overlay_init(&s->simp_page, "SIMP") || overlay_init(&s->siefp_page, "SIEFP"))
+	if (overlay_init(&s->simp_page, "SIMP") || overlay_init(&s->siefp_page, "SIEFP") ||
+	    overlay_init(&s->sirbp_page, "SIRBP"))
 		return -ENOMEM;
 	return preenable_locked(s);
 }
@@ -186,6 +383,7 @@ void synic_fini(struct synic *s)
 	pthread_mutex_unlock(&s->lock);
 	overlay_fini(&s->simp_page);
 	overlay_fini(&s->siefp_page);
+	overlay_fini(&s->sirbp_page);
 	pthread_mutex_destroy(&s->lock);
 }
 
@@ -198,8 +396,13 @@ void synic_reset(struct synic *s)
 		drop_locked(s, i);
 	overlay_set(p, &s->simp_page, s->simp_page.gpa, false);
 	overlay_set(p, &s->siefp_page, s->siefp_page.gpa, false);
+	overlay_set(p, &s->sirbp_page, s->sirbp_page.gpa, false);
 	memset(s->simp_page.own, 0, PAGE_BYTES);
 	memset(s->siefp_page.own, 0, PAGE_BYTES);
+	memset(s->sirbp_page.own, 0, PAGE_BYTES);
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
+		s->ring[i].head = 0;
+	synic_notify(s, 0);
 	registers_reset_locked(s);
 	if (preenable_locked(s) < 0)
 		log_limited(LOG_ERROR, "no memory to enable the SynIC of VP %u", s->vp->index);
@@ -272,7 +475,7 @@ static enum vp_fault simp_write(struct vp *vp, u32 i, u64 value)
 	return page_write(vp, &vp->synic.simp, &vp->synic.simp_page, value);
 }
 
-/* The event ring page of doorbells: a parent's. It stays where it is, so nothing is laid over. */
+/* The event ring page of doorbells: a parent's. */
 static enum vp_fault sirbp_read(struct vp *vp, u32 i, u64 *value)
 {
 	return page_read(vp, &vp->synic.sirbp, value);
@@ -280,9 +483,19 @@ static enum vp_fault sirbp_read(struct vp *vp, u32 i, u64 *value)
 
 static enum vp_fault sirbp_write(struct vp *vp, u32 i, u64 value)
 {
-	pthread_mutex_lock(&vp->synic.lock);
-	vp->synic.sirbp = value & (HV_MSR_PAGE_GPN_MASK | HV_MSR_PAGE_ENABLE);
-	pthread_mutex_unlock(&vp->synic.lock);
+	struct synic *s = &vp->synic;
+	enum vp_fault fault;
+	u64 was;
+
+	page_read(vp, &s->sirbp, &was);
+	fault = page_write(vp, &s->sirbp, &s->sirbp_page, value);
+	if (fault != VP_OK || (was & HV_MSR_PAGE_ENABLE) || !(value & HV_MSR_PAGE_ENABLE))
+		return fault;
+	/* What stood in the rings when they were given up was for whoever read them then. */
+	pthread_mutex_lock(&s->lock);
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
+		event_ring_clear(ring_locked(s, i), &s->ring[i].head);
+	pthread_mutex_unlock(&s->lock);
 	return VP_OK;
 }
 

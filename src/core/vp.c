@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "core/child.h"
 #include "core/core_trace.h"
 #include "core/hypercall.h"
 #include "core/msr.h"
@@ -16,6 +17,20 @@
 static void assist_reset(struct vp *vp)
 {
 	vp->assist_msr = partition_hv_page_gpa(vp->partition, vp->index, HV_PAGE_ASSIST);
+}
+
+static int init(struct vp *vp)
+{
+	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++)
+		stimer_init(&vp->stimer[i], vp, i);
+	assist_reset(vp);
+	vp->buffers = aligned_alloc(64, align_up(sizeof(*vp->buffers), 64));
+	vp->hypercall_counts = calloc(hypercall_row_count(), sizeof(*vp->hypercall_counts));
+	vp->msr_counts = calloc(msr_row_count(), sizeof(*vp->msr_counts));
+	if (synic_init(&vp->synic, vp) || overlay_init(&vp->assist_page, "VP-assist") ||
+	    !vp->buffers || !vp->hypercall_counts || !vp->msr_counts)
+		return -ENOMEM;
+	return 0;
 }
 
 int vp_create(struct partition *p, struct engine_vcpu *vcpu, struct vp **out)
@@ -27,17 +42,30 @@ int vp_create(struct partition *p, struct engine_vcpu *vcpu, struct vp **out)
 		return -ENOMEM;
 	}
 	*vp = (struct vp){ .partition = p, .index = p->vp_count, .vcpu = vcpu };
-	p->vps[p->vp_count++] = vp;
-	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++)
-		stimer_init(&vp->stimer[i], vp, i);
-	assist_reset(vp);
-	vp->buffers = aligned_alloc(64, align_up(sizeof(*vp->buffers), 64));
-	vp->hypercall_counts = calloc(hypercall_row_count(), sizeof(*vp->hypercall_counts));
-	vp->msr_counts = calloc(msr_row_count(), sizeof(*vp->msr_counts));
-	if (synic_init(&vp->synic, vp) || overlay_init(&vp->assist_page, "VP-assist") ||
-	    !vp->buffers || !vp->hypercall_counts || !vp->msr_counts)
-		return -ENOMEM; /* the partition destroys what is there */
+	p->vps[p->vp_count++] = vp; /* the partition destroys what is there if this fails */
 	*out = vp;
+	return init(vp);
+}
+
+int vp_create_child(struct partition *p, u32 index, struct engine_vcpu *vcpu,
+		    struct child_vp *child, struct vp **out)
+{
+	struct vp *vp = calloc(1, sizeof(*vp));
+
+	if (!vp)
+		return -ENOMEM;
+	*vp = (struct vp){ .partition = p, .index = index, .vcpu = vcpu };
+	if (init(vp) < 0) {
+		vp_destroy(vp);
+		return -ENOMEM;
+	}
+	vp->child = child;
+	child->vp = vp;
+	*out = vp;
+	/* Whoever sees the count sees the VP, and whoever sees the VP all of it. */
+	__atomic_store_n(&p->vps[index], vp, __ATOMIC_RELEASE);
+	if (index >= p->vp_count)
+		__atomic_store_n(&p->vp_count, index + 1, __ATOMIC_RELEASE);
 	return 0;
 }
 
@@ -52,6 +80,8 @@ void vp_destroy(struct vp *vp)
 	free(vp->buffers);
 	free(vp->hypercall_counts);
 	free(vp->msr_counts);
+	if (vp->child)
+		child_vp_free(vp);
 	free(vp);
 }
 
@@ -84,15 +114,32 @@ u64 vp_runtime_100ns(void)
 	return (u64)ts.tv_sec * 10000000u + (u64)ts.tv_nsec / 100;
 }
 
+void vp_runtime_publish(struct vp *vp)
+{
+	if (pthread_getcpuclockid(pthread_self(), &vp->runtime_clock) == 0)
+		__atomic_store_n(&vp->runtime_known, true, __ATOMIC_RELEASE);
+}
+
+u64 vp_runtime_of(const struct vp *vp)
+{
+	struct timespec ts;
+
+	if (!__atomic_load_n(&vp->runtime_known, __ATOMIC_ACQUIRE) ||
+	    clock_gettime(vp->runtime_clock, &ts) < 0)
+		return 0;
+	return (u64)ts.tv_sec * 10000000u + (u64)ts.tv_nsec / 100;
+}
+
 static enum vp_fault vp_index_read(struct vp *vp, u32 i, u64 *value)
 {
 	*value = vp->index;
 	return VP_OK;
 }
 
+/* A parent may ask for its child's. */
 static enum vp_fault runtime_read(struct vp *vp, u32 i, u64 *value)
 {
-	*value = vp_runtime_100ns();
+	*value = vp->child ? vp_runtime_of(vp) : vp_runtime_100ns();
 	return VP_OK;
 }
 

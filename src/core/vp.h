@@ -8,13 +8,14 @@
 #define NESTOR_CORE_VP_H
 
 #include <pthread.h>
+#include <time.h>
 
 #include "core/partition.h"
 #include "core/stimer.h"
 #include "core/synic.h"
 
-/* What an instruction of the guest raises instead of completing. */
-enum vp_fault { VP_OK, VP_FAULT_GP, VP_FAULT_UD };
+/* What an instruction of the guest raises instead of completing; or its parent completes it. */
+enum vp_fault { VP_OK, VP_FAULT_GP, VP_FAULT_UD, VP_INTERCEPTED };
 
 /* One counter pair per row of a dispatcher's table. */
 struct row_count {
@@ -28,7 +29,8 @@ struct vp {
 	struct partition *partition;
 	u32 index;
 	struct engine_vcpu *vcpu;
-	struct vp *outer; /* of L0; NULL unless this is a nested root's VP */
+	struct child_vp *child; /* NULL: not a child's */
+	struct vp *outer;	/* of L0; NULL unless this is a nested root's VP */
 
 	/* Owned by the VP thread. */
 	struct hypercall_buffers *buffers;
@@ -44,6 +46,10 @@ struct vp {
 	struct synic synic;
 	struct stimer stimer[HV_SYNIC_STIMER_COUNT];
 
+	/* Processor time of its thread; atomic: the clock is known. */
+	clockid_t runtime_clock;
+	bool runtime_known;
+
 	pthread_t thread;
 	bool thread_started;
 	bool kick; /* atomic: leave the run loop when the partition is stopped */
@@ -54,6 +60,9 @@ struct vp {
  * p->vps. Indices are given in order from 0. -ENOMEM.
  */
 int vp_create(struct partition *p, struct engine_vcpu *vcpu, struct vp **out);
+/* The same with an index of the caller's choice, for a child; it owns the vCPU then. */
+int vp_create_child(struct partition *p, u32 index, struct engine_vcpu *vcpu,
+		    struct child_vp *child, struct vp **out);
 void vp_destroy(struct vp *vp);
 /* SynIC, timers and pages back to their reset values. */
 void vp_reset(struct vp *vp);
@@ -70,11 +79,17 @@ void vp_interrupt(struct vp *vp, u8 vector);
 
 /* Guest state of one VP: 100 ns units of its thread's processor time. Own thread only. */
 u64 vp_runtime_100ns(void);
+/* A VP's thread, as it begins: others may ask how long it ran. */
+void vp_runtime_publish(struct vp *vp);
+/* Any thread; 0 if the VP's has not begun, or has ended. */
+u64 vp_runtime_of(const struct vp *vp);
 
 /* The VP with this index, or NULL. */
 static inline struct vp *partition_vp(const struct partition *p, u32 index)
 {
-	return index < p->vp_count ? p->vps[index] : NULL;
+	return index < __atomic_load_n(&p->vp_count, __ATOMIC_ACQUIRE)
+		       ? __atomic_load_n(&p->vps[index], __ATOMIC_ACQUIRE)
+		       : NULL;
 }
 
 #endif

@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "core/child_regs.h"
 #include "core/cpuid.h"
 #include "core/hypercall.h"
 #include "core/msr.h"
@@ -18,6 +19,7 @@ struct vp_reg {
 	u32 name, count;
 	enum place place;
 	u32 where; /* offset in the engine's structure, or MSR number, or leaf */
+	u32 step;  /* from one MSR to the next; 0: 1 */
 };
 
 #define REG(name, field)                                                                           \
@@ -32,6 +34,9 @@ struct vp_reg {
 	{                                                                                          \
 		HvX64RegisterEs + n, 1, IN_SEGMENT, offsetof(struct engine_sregs, field)           \
 	}
+
+/* The engine does not give access to it: reads as zero. */
+#define MSR_NONE 0xFFFFFFFFu
 
 static const struct vp_reg vp_regs[] = {
 	REG(HvX64RegisterRax + 0, rax),
@@ -51,6 +56,11 @@ static const struct vp_reg vp_regs[] = {
 	SREG(HvX64RegisterCr3, cr3),
 	SREG(HvX64RegisterCr4, cr4),
 	SREG(HvX64RegisterCr8, cr8),
+	/* Those a parent sets before the others that they have to go with. */
+	SREG(HvX64RegisterIntermediateCr0, cr0),
+	SREG(HvX64RegisterIntermediateCr3, cr3),
+	SREG(HvX64RegisterIntermediateCr4, cr4),
+	SREG(HvX64RegisterIntermediateCr8, cr8),
 	SREG(HvX64RegisterEfer, efer),
 	SREG(HvX64RegisterApicBase, apic_base),
 	SEG(0, es),
@@ -71,6 +81,24 @@ static const struct vp_reg vp_regs[] = {
 	{ HvX64RegisterSysenterEsp, 1, IN_ARCH_MSR, 0x175 },
 	{ HvX64RegisterStar, 4, IN_ARCH_MSR, 0xC0000081 }, /* star lstar cstar sfmask */
 	{ HvX64RegisterTscAux, 1, IN_ARCH_MSR, 0xC0000103 },
+	{ HvX64RegisterMtrrCap, 1, IN_ARCH_MSR, 0xFE },
+	{ HvX64RegisterMtrrDefType, 1, IN_ARCH_MSR, 0x2FF },
+	{ HvX64RegisterMtrrPhysBase0, 16, IN_ARCH_MSR, 0x200, .step = 2 },
+	{ HvX64RegisterMtrrPhysMask0, 16, IN_ARCH_MSR, 0x201, .step = 2 },
+	{ HvX64RegisterMtrrFix64k00000, 1, IN_ARCH_MSR, 0x250 },
+	{ HvX64RegisterMtrrFix16k80000, 2, IN_ARCH_MSR, 0x258 },
+	{ HvX64RegisterMtrrFix4kC0000, 8, IN_ARCH_MSR, 0x268 },
+	{ HvX64RegisterBndcfgs, 1, IN_ARCH_MSR, 0xD90 },
+	{ HvX64RegisterDebugCtl, 1, IN_ARCH_MSR, 0x1D9 },
+	{ HvX64RegisterSpecCtrl, 1, IN_ARCH_MSR, 0x48 },
+	{ HvX64RegisterUXss, 1, IN_ARCH_MSR, 0xDA0 },
+	{ HvX64RegisterUCet, 1, IN_ARCH_MSR, 0x6A0 },
+	{ HvX64RegisterSCet, 1, IN_ARCH_MSR, 0x6A2 },
+	{ HvX64RegisterSsp, 1, IN_ARCH_MSR, MSR_NONE },
+	{ HvX64RegisterPl0Ssp, 4, IN_ARCH_MSR, 0x6A4 },
+	{ HvX64RegisterInterruptSspTableAddr, 1, IN_ARCH_MSR, 0x6A8 },
+	{ HvX64RegisterTscAdjust, 1, IN_ARCH_MSR, 0x3B },
+	{ HvX64RegisterMiscEnable, 1, IN_ARCH_MSR, 0x1A0 },
 	{ HvRegisterHypervisorVersion, 1, IN_CPUID, HV_CPUID_VERSION },
 	{ HvRegisterPrivilegesAndFeaturesInfo, 4, IN_CPUID, HV_CPUID_FEATURES },
 	{ HvRegisterGuestCrashP0, 6, IN_SYNTHETIC, HV_X64_MSR_CRASH_P0 },
@@ -82,7 +110,7 @@ static const struct vp_reg vp_regs[] = {
 	{ HvRegisterVpAssistPage, 1, IN_SYNTHETIC, HV_X64_MSR_VP_ASSIST_PAGE },
 	{ HvRegisterReferenceTsc, 1, IN_SYNTHETIC, HV_X64_MSR_REFERENCE_TSC },
 	{ HvRegisterSint0, HV_SYNIC_SINT_COUNT, IN_SYNTHETIC, HV_X64_MSR_SINT0 },
-	{ HvRegisterScontrol, 5, IN_SYNTHETIC, HV_X64_MSR_SCONTROL },
+	{ HvRegisterScontrol, 6, IN_SYNTHETIC, HV_X64_MSR_SCONTROL },
 	{ HvRegisterStimer0Config, 2 * HV_SYNIC_STIMER_COUNT, IN_SYNTHETIC,
 	  HV_X64_MSR_STIMER0_CONFIG },
 };
@@ -100,13 +128,31 @@ static u64 *field(void *base, const struct vp_reg *r, u32 i)
 	return (u64 *)(void *)((u8 *)base + r->where) + i;
 }
 
-static enum hv_status sregs_get(struct vp *vp, const struct vp_reg *r, struct hv_register_value *v)
+/*
+ * @parent: of a child's VP by its parent. Its special registers are collected, for they
+ * are set one after the other.
+ */
+static int sregs_read(struct vp *vp, bool parent, struct engine_sregs *s)
+{
+	return parent ? child_sregs_get(vp, s) : vp->vcpu->ops->vcpu_get_sregs(vp->vcpu, s);
+}
+
+static int sregs_write(struct vp *vp, bool parent, const struct engine_sregs *s)
+{
+	if (!parent)
+		return vp->vcpu->ops->vcpu_set_sregs(vp->vcpu, s);
+	child_sregs_set(vp, s);
+	return 0;
+}
+
+static enum hv_status sregs_get(struct vp *vp, bool parent, const struct vp_reg *r,
+				struct hv_register_value *v)
 {
 	struct engine_sregs s;
 	const struct engine_segment *seg;
 	const struct engine_table *table;
 
-	if (vp->vcpu->ops->vcpu_get_sregs(vp->vcpu, &s) < 0)
+	if (sregs_read(vp, parent, &s) < 0)
 		return HV_STATUS_OPERATION_FAILED;
 	if (r->place == IN_SREGS) {
 		v->low = *field(&s, r, 0);
@@ -121,13 +167,13 @@ static enum hv_status sregs_get(struct vp *vp, const struct vp_reg *r, struct hv
 	return HV_STATUS_SUCCESS;
 }
 
-static enum hv_status sregs_set(struct vp *vp, const struct vp_reg *r,
+static enum hv_status sregs_set(struct vp *vp, bool parent, const struct vp_reg *r,
 				const struct hv_register_value *v)
 {
 	struct engine_vcpu *vcpu = vp->vcpu;
 	struct engine_sregs s;
 
-	if (vcpu->ops->vcpu_complete(vcpu) < 0 || vcpu->ops->vcpu_get_sregs(vcpu, &s) < 0)
+	if (vcpu->ops->vcpu_complete(vcpu) < 0 || sregs_read(vp, parent, &s) < 0)
 		return HV_STATUS_OPERATION_FAILED;
 	if (r->place == IN_SREGS)
 		*field(&s, r, 0) = v->low;
@@ -138,8 +184,8 @@ static enum hv_status sregs_set(struct vp *vp, const struct vp_reg *r,
 	else
 		*(struct engine_table *)(void *)field(&s, r, 0) =
 			(struct engine_table){ v->high, (u16)(v->low >> 48) };
-	return vcpu->ops->vcpu_set_sregs(vcpu, &s) < 0 ? HV_STATUS_INVALID_REGISTER_VALUE
-						       : HV_STATUS_SUCCESS;
+	return sregs_write(vp, parent, &s) < 0 ? HV_STATUS_INVALID_REGISTER_VALUE
+					       : HV_STATUS_SUCCESS;
 }
 
 static enum hv_status xmm_access(struct vp *vp, u32 i, struct hv_register_value *v, bool set)
@@ -156,6 +202,45 @@ static enum hv_status xmm_access(struct vp *vp, u32 i, struct hv_register_value 
 	return vp->vcpu->ops->vcpu_set_xmm(vp->vcpu, (const u8(*)[16])xmm) < 0
 		       ? HV_STATUS_OPERATION_FAILED
 		       : HV_STATUS_SUCCESS;
+}
+
+/*
+ * VMMs name in one call all the registers they know, and all must succeed: what the
+ * processor of a child does not have is zero and stays so.
+ */
+static enum hv_status arch_msr_get(struct vp *vp, bool parent, u32 index, u64 *value)
+{
+	if (vp->vcpu->ops->vcpu_get_msr(vp->vcpu, index, value) >= 0)
+		return HV_STATUS_SUCCESS;
+	*value = 0;
+	return parent ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_PARAMETER;
+}
+
+static enum hv_status arch_msr_set(struct vp *vp, bool parent, u32 index, u64 value)
+{
+	u64 now;
+
+	if (vp->vcpu->ops->vcpu_set_msr(vp->vcpu, index, value) >= 0)
+		return HV_STATUS_SUCCESS;
+	if (parent && arch_msr_get(vp, parent, index, &now) == HV_STATUS_SUCCESS && now == value)
+		return HV_STATUS_SUCCESS;
+	return HV_STATUS_INVALID_REGISTER_VALUE;
+}
+
+/* A parent reaches its child's registers whatever it lets the child do itself. */
+static enum vp_fault synthetic_get(struct vp *vp, bool parent, u32 index, u64 *value)
+{
+	return parent ? msr_peek(vp, index, value) : msr_read(vp, index, value);
+}
+
+static enum vp_fault synthetic_set(struct vp *vp, bool parent, u32 index, u64 value)
+{
+	return parent ? msr_poke(vp, index, value) : msr_write(vp, index, value);
+}
+
+static u32 msr_index(const struct vp_reg *r, u32 i)
+{
+	return r->where + i * (r->step ? r->step : 1);
 }
 
 static void leaf_get(struct vp *vp, u32 leaf, struct hv_register_value *v)
@@ -175,12 +260,14 @@ static bool belongs_to_thread(const struct vp_reg *r)
 	return r->place != IN_CPUID;
 }
 
-static enum hv_status reg_get(struct vp *vp, u32 name, struct hv_register_value *v)
+static enum hv_status reg_get(struct vp *vp, bool parent, u32 name, struct hv_register_value *v)
 {
 	const struct vp_reg *r = find(name);
 	u32 i = r ? name - r->name : 0;
 
 	*v = (struct hv_register_value){ 0 };
+	if (parent && child_reg_exists(name))
+		return child_reg_get(vp, name, v);
 	if (!r)
 		return HV_STATUS_INVALID_PARAMETER;
 	switch (r->place) {
@@ -190,16 +277,15 @@ static enum hv_status reg_get(struct vp *vp, u32 name, struct hv_register_value 
 	case IN_SREGS:
 	case IN_SEGMENT:
 	case IN_TABLE:
-		return sregs_get(vp, r, v);
+		return sregs_get(vp, parent, r, v);
 	case IN_XMM:
 		return xmm_access(vp, i, v, false);
 	case IN_ARCH_MSR:
-		return vp->vcpu->ops->vcpu_get_msr(vp->vcpu, r->where + i, &v->low) < 0
-			       ? HV_STATUS_INVALID_PARAMETER
-			       : HV_STATUS_SUCCESS;
+		return arch_msr_get(vp, parent, msr_index(r, i), &v->low);
 	case IN_SYNTHETIC:
-		return msr_read(vp, r->where + i, &v->low) == VP_OK ? HV_STATUS_SUCCESS
-								    : HV_STATUS_ACCESS_DENIED;
+		return synthetic_get(vp, parent, r->where + i, &v->low) == VP_OK
+			       ? HV_STATUS_SUCCESS
+			       : HV_STATUS_ACCESS_DENIED;
 	case IN_CPUID:
 		leaf_get(vp, r->where + i, v);
 		return HV_STATUS_SUCCESS;
@@ -207,12 +293,15 @@ static enum hv_status reg_get(struct vp *vp, u32 name, struct hv_register_value 
 	return HV_STATUS_INVALID_PARAMETER;
 }
 
-static enum hv_status reg_set(struct vp *vp, u32 name, const struct hv_register_value *v)
+static enum hv_status reg_set(struct vp *vp, bool parent, u32 name,
+			      const struct hv_register_value *v)
 {
 	const struct vp_reg *r = find(name);
 	struct hv_register_value copy = *v;
 	u32 i = r ? name - r->name : 0;
 
+	if (parent && child_reg_exists(name))
+		return child_reg_set(vp, name, v);
 	if (!r)
 		return HV_STATUS_INVALID_PARAMETER;
 	switch (r->place) {
@@ -226,15 +315,13 @@ static enum hv_status reg_set(struct vp *vp, u32 name, const struct hv_register_
 	case IN_SREGS:
 	case IN_SEGMENT:
 	case IN_TABLE:
-		return sregs_set(vp, r, v);
+		return sregs_set(vp, parent, r, v);
 	case IN_XMM:
 		return xmm_access(vp, i, &copy, true);
 	case IN_ARCH_MSR:
-		return vp->vcpu->ops->vcpu_set_msr(vp->vcpu, r->where + i, v->low) < 0
-			       ? HV_STATUS_INVALID_REGISTER_VALUE
-			       : HV_STATUS_SUCCESS;
+		return arch_msr_set(vp, parent, msr_index(r, i), v->low);
 	case IN_SYNTHETIC:
-		return msr_write(vp, r->where + i, v->low) == VP_OK
+		return synthetic_set(vp, parent, r->where + i, v->low) == VP_OK
 			       ? HV_STATUS_SUCCESS
 			       : HV_STATUS_INVALID_REGISTER_VALUE;
 	case IN_CPUID:
@@ -249,18 +336,56 @@ static bool names_other_vtl(u8 input_vtl)
 	return (input_vtl & HV_INPUT_VTL_USE_TARGET) && (input_vtl & HV_INPUT_VTL_TARGET_MASK);
 }
 
-/* The VP a register call names; the status says why there is none. */
-static enum hv_status target(struct hypercall *hc, struct vp **vp)
+/*
+ * The VP a register call names, the caller's or a child's. The caller's own need the
+ * privilege for it; a child's are held until target_put(), and what the parent wrote
+ * to the register page comes first.
+ */
+static enum hv_status target_get(struct hypercall *hc, struct vp **vp)
 {
 	const struct hv_input_vp_registers *in = HYPERCALL_IN(hc, struct hv_input_vp_registers);
+	struct partition *p;
 
-	if (!hypercall_is_self(hc, in->partition_id))
+	*vp = NULL;
+	if (hypercall_is_self(hc, in->partition_id)) {
+		if (!partition_has(hc->vp->partition, HV_PRIV_ACCESS_VP_REGS))
+			return HV_STATUS_ACCESS_DENIED;
+		if (names_other_vtl(in->input_vtl))
+			return HV_STATUS_INVALID_PARAMETER;
+		*vp = in->vp_index == HV_VP_INDEX_SELF
+			      ? hc->vp
+			      : partition_vp(hc->vp->partition, in->vp_index);
+		return *vp ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_VP_INDEX;
+	}
+	p = child_get(hc, in->partition_id);
+	if (!p)
 		return HV_STATUS_ACCESS_DENIED;
-	if (names_other_vtl(in->input_vtl))
-		return HV_STATUS_INVALID_PARAMETER;
-	*vp = in->vp_index == HV_VP_INDEX_SELF ? hc->vp
-					       : partition_vp(hc->vp->partition, in->vp_index);
-	return *vp ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_VP_INDEX;
+	if (!names_other_vtl(in->input_vtl))
+		*vp = child_vp(p, in->vp_index);
+	if (!*vp) {
+		child_put(p);
+		return names_other_vtl(in->input_vtl) ? HV_STATUS_INVALID_PARAMETER
+						      : HV_STATUS_INVALID_VP_INDEX;
+	}
+	child_vp_hold(*vp);
+	child_register_page_apply(*vp);
+	return HV_STATUS_SUCCESS;
+}
+
+/* @vp is a child's, held, and not the caller's own. */
+static bool by_parent(const struct hypercall *hc, const struct vp *vp)
+{
+	return vp->partition != hc->vp->partition;
+}
+
+static void target_put(const struct hypercall *hc, struct vp *vp)
+{
+	struct partition *p = vp->partition;
+
+	if (!by_parent(hc, vp))
+		return;
+	child_vp_release(vp);
+	child_put(p);
 }
 
 /* Registers only the VP's own thread may touch. */
@@ -268,7 +393,7 @@ static bool reachable(const struct hypercall *hc, const struct vp *vp, u32 name)
 {
 	const struct vp_reg *r = find(name);
 
-	return vp == hc->vp || !r || !belongs_to_thread(r);
+	return by_parent(hc, vp) || vp == hc->vp || !r || !belongs_to_thread(r);
 }
 
 static enum hv_status call_get_vp_registers(struct hypercall *hc)
@@ -277,33 +402,84 @@ static enum hv_status call_get_vp_registers(struct hypercall *hc)
 		(const u32 *)(const void *)(hc->in + sizeof(struct hv_input_vp_registers));
 	struct hv_register_value *out = HYPERCALL_OUT(hc, struct hv_register_value);
 	struct vp *vp;
-	enum hv_status status = target(hc, &vp);
+	enum hv_status status = target_get(hc, &vp);
 
-	for (; status == HV_STATUS_SUCCESS && hc->rep < hc->rep_count; hc->rep++) {
+	if (status != HV_STATUS_SUCCESS)
+		return status;
+	for (; hc->rep < hc->rep_count; hc->rep++) {
 		status = reachable(hc, vp, names[hc->rep])
-				 ? reg_get(vp, names[hc->rep], &out[hc->rep])
+				 ? reg_get(vp, by_parent(hc, vp), names[hc->rep], &out[hc->rep])
 				 : HV_STATUS_INVALID_VP_STATE;
 		if (status != HV_STATUS_SUCCESS)
 			break;
 	}
+	target_put(hc, vp);
 	return status;
+}
+
+static void set_list(struct hypercall *hc, struct vp *vp, enum hv_status *status)
+{
+	const struct hv_register_assoc *list =
+		(const void *)(hc->in + sizeof(struct hv_input_vp_registers));
+
+	for (; hc->rep < hc->rep_count; hc->rep++) {
+		*status = reachable(hc, vp, list[hc->rep].name)
+				  ? reg_set(vp, by_parent(hc, vp), list[hc->rep].name,
+					    &list[hc->rep].value)
+				  : HV_STATUS_INVALID_VP_STATE;
+		if (*status != HV_STATUS_SUCCESS)
+			break;
+	}
+}
+
+/*
+ * A resume is a list of its own and has nothing to prepare. All else needs to know
+ * which processor it is for, and must show in the register page afterwards.
+ */
+static void set_list_of_child(struct hypercall *hc, struct vp *vp, enum hv_status *status)
+{
+	const struct hv_register_assoc *list =
+		(const void *)(hc->in + sizeof(struct hv_input_vp_registers));
+	bool control = true;
+
+	for (u32 i = hc->rep; i < hc->rep_count; i++)
+		control &= child_reg_is_control(list[i].name);
+	if (!control)
+		child_vp_prepare(vp);
+	set_list(hc, vp, status);
+	vp->child->shut_down &= control;
+	vp->child->parent_vp = hc->vp->index;
+	if (!control)
+		child_sregs_flush(vp);
+	if (!control || child_vp_suspended(vp))
+		child_register_page_fill(vp);
 }
 
 static enum hv_status call_set_vp_registers(struct hypercall *hc)
 {
-	const struct hv_register_assoc *list =
-		(const void *)(hc->in + sizeof(struct hv_input_vp_registers));
 	struct vp *vp;
-	enum hv_status status = target(hc, &vp);
+	enum hv_status status = target_get(hc, &vp);
 
-	for (; status == HV_STATUS_SUCCESS && hc->rep < hc->rep_count; hc->rep++) {
-		status = reachable(hc, vp, list[hc->rep].name)
-				 ? reg_set(vp, list[hc->rep].name, &list[hc->rep].value)
-				 : HV_STATUS_INVALID_VP_STATE;
-		if (status != HV_STATUS_SUCCESS)
-			break;
-	}
+	if (status != HV_STATUS_SUCCESS)
+		return status;
+	if (by_parent(hc, vp))
+		set_list_of_child(hc, vp, &status);
+	else
+		set_list(hc, vp, &status);
+	target_put(hc, vp);
 	return status;
+}
+
+/* A child's VPs have any indices. */
+static const struct vp *vp_with_apic_id(const struct partition *p, u32 id)
+{
+	for (u32 i = 0; i < p->config.max_vps; i++) {
+		const struct vp *vp = partition_vp(p, i);
+
+		if (vp && vp->vcpu->id == id)
+			return vp;
+	}
+	return NULL;
 }
 
 static enum hv_status call_vp_index_from_apic_id(struct hypercall *hc)
@@ -319,13 +495,11 @@ static enum hv_status call_vp_index_from_apic_id(struct hypercall *hc)
 	if (names_other_vtl(in->target_vtl))
 		return HV_STATUS_INVALID_PARAMETER;
 	for (; hc->rep < hc->rep_count; hc->rep++) {
-		u32 i;
+		const struct vp *vp = vp_with_apic_id(p, ids[hc->rep]);
 
-		for (i = 0; i < p->vp_count && p->vps[i]->vcpu->id != ids[hc->rep]; i++)
-			;
-		if (i == p->vp_count)
+		if (!vp)
 			return HV_STATUS_INVALID_PARAMETER;
-		out[hc->rep] = i;
+		out[hc->rep] = vp->index;
 	}
 	return HV_STATUS_SUCCESS;
 }
@@ -334,6 +508,7 @@ const struct hypercall_desc vp_reg_hypercalls[] = {
 	{ .code = HVCALL_GET_VP_REGISTERS,
 	  .name = "HvCallGetVpRegisters",
 	  .privilege = HV_PRIV_ACCESS_VP_REGS,
+	  .of_children = true,
 	  .in_size = sizeof(struct hv_input_vp_registers),
 	  .rep_in = sizeof(u32),
 	  .rep_out = sizeof(struct hv_register_value),
@@ -341,6 +516,7 @@ const struct hypercall_desc vp_reg_hypercalls[] = {
 	{ .code = HVCALL_SET_VP_REGISTERS,
 	  .name = "HvCallSetVpRegisters",
 	  .privilege = HV_PRIV_ACCESS_VP_REGS,
+	  .of_children = true,
 	  .in_size = sizeof(struct hv_input_vp_registers),
 	  .rep_in = sizeof(struct hv_register_assoc),
 	  .handler = call_set_vp_registers },

@@ -4,9 +4,11 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "core/child.h"
 #include "core/core_trace.h"
 #include "core/donated.h"
 #include "core/hypercall.h"
+#include "core/intercept.h"
 #include "core/msr.h"
 #include "core/vp.h"
 
@@ -26,13 +28,28 @@ static void exit_io(struct vp *vp, struct engine_exit *exit)
 	vp->partition->ops->io(vp->partition->ctx, vp, exit);
 }
 
+/* A register that neither the engine nor we know: a child's parent says what it is. */
+static bool nobodys(const struct vp *vp, struct engine_exit *exit)
+{
+	if (!vp->child || exit->msr.index - HV_X64_MSR_GUEST_OS_ID < 2 * HV_X64_MSR_NESTED_OFFSET)
+		return false;
+	exit->msr.value = 0;
+	exit->msr.fault =
+		!__atomic_load_n(&vp->partition->child->unknown_msr_ignored, __ATOMIC_RELAXED);
+	return true;
+}
+
 static void exit_rdmsr(struct vp *vp, struct engine_exit *exit)
 {
+	if (nobodys(vp, exit))
+		return;
 	exit->msr.fault = msr_read(vp, exit->msr.index, &exit->msr.value) != VP_OK;
 }
 
 static void exit_wrmsr(struct vp *vp, struct engine_exit *exit)
 {
+	if (nobodys(vp, exit))
+		return;
 	exit->msr.fault = msr_write(vp, exit->msr.index, exit->msr.value) != VP_OK;
 }
 
@@ -44,7 +61,13 @@ static void exit_eoi(struct vp *vp, struct engine_exit *exit)
 
 static void exit_shutdown(struct vp *vp, struct engine_exit *exit)
 {
-	partition_stop(vp->partition, STOP_TRIPLE_FAULT, 0, "VP %u triple-faulted", vp->index);
+	if (vp->child) {
+		vp->child->shut_down = true;
+		intercept_triple_fault(vp);
+	} else {
+		partition_stop(vp->partition, STOP_TRIPLE_FAULT, 0, "VP %u triple-faulted",
+			       vp->index);
+	}
 }
 
 static void exit_memory(struct vp *vp, struct engine_exit *exit)
@@ -52,6 +75,10 @@ static void exit_memory(struct vp *vp, struct engine_exit *exit)
 	u64 gpa;
 	u32 serial;
 
+	if (vp->child) {
+		intercept_memory(vp, exit);
+		return;
+	}
 	if (donated_find(vp, &gpa, &serial)) {
 		partition_stop(
 			vp->partition, STOP_GUEST_ERROR, 0,
@@ -68,6 +95,11 @@ static void exit_memory(struct vp *vp, struct engine_exit *exit)
 
 static void exit_error(struct vp *vp, struct engine_exit *exit)
 {
+	if (vp->child) {
+		if (!intercept_error(vp))
+			child_vp_fail(vp, exit->error.what, exit->error.code);
+		return;
+	}
 	partition_stop(vp->partition, STOP_GUEST_ERROR, 0,
 		       "VP %u cannot go on: %s (0x%llx, RIP 0x%llx)", vp->index, exit->error.what,
 		       (unsigned long long)exit->error.code,
@@ -148,6 +180,7 @@ static void *vp_thread(void *arg)
 	snprintf(track, sizeof(track), "%s/%llu/vp%u", p->hv->name, (unsigned long long)p->id,
 		 vp->index);
 	trace_name_thread(track);
+	vp_runtime_publish(vp);
 	while (partition_stop_reason(p) == STOP_NONE) {
 		ret = engine_vcpu_run(vp->vcpu);
 		if (ret < 0) {

@@ -250,10 +250,10 @@ static void doorbell_move_locked(const struct pci_function *f, struct doorbell *
 	if (gpa == d->gpa)
 		return;
 	if (d->gpa)
-		vm->ops->vm_ioeventfd(vm, d->gpa, d->size, true, d->fd, false);
+		vm->ops->vm_ioeventfd(vm, d->gpa, d->size, true, NULL, d->fd, false);
 	d->gpa = gpa;
 	/* Where another doorbell lies already, writes come here as exits and go the long way. */
-	if (gpa && vm->ops->vm_ioeventfd(vm, gpa, d->size, true, d->fd, true) < 0)
+	if (gpa && vm->ops->vm_ioeventfd(vm, gpa, d->size, true, NULL, d->fd, true) < 0)
 		d->gpa = 0;
 }
 

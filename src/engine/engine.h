@@ -7,7 +7,8 @@
  * Ownership: engine_vm_create() and engine_vcpu_create() give objects that the
  * matching _destroy() frees; vCPUs go before their VM. Errors are negative
  * errno. Unless said otherwise a vcpu function belongs to the thread that runs
- * the vCPU; vm functions and engine_vcpu_kick() may be called by any thread.
+ * the vCPU, or to another that keeps that one out of it; vm functions and engine_vcpu_kick() may be
+ * called by any thread.
  */
 #ifndef NESTOR_ENGINE_ENGINE_H
 #define NESTOR_ENGINE_ENGINE_H
@@ -16,6 +17,11 @@
 
 /* Ticks of the local APIC timer before its divider. KVM's default bus frequency. */
 #define ENGINE_APIC_BUS_HZ 1000000000ull
+
+/* The registers of a local APIC as it shows them, 16 bytes apart. */
+#define ENGINE_LAPIC_BYTES 1024u
+/* The most that vcpu_get_xsave() gives: every component a back end hands to a guest. */
+#define ENGINE_XSAVE_BYTES 12288u
 
 /* The order is that of struct kvm_regs, so the KVM engine shares memory with the kernel. */
 struct engine_regs {
@@ -28,7 +34,7 @@ struct engine_segment {
 	u64 base;
 	u32 limit;
 	u16 selector;
-	u16 attributes; /* VMCB/TLFS form: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11 */
+	u16 attributes; /* type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15 */
 };
 
 struct engine_table {
@@ -48,6 +54,42 @@ struct engine_mode {
 	bool protected_mode; /* CR0.PE */
 	bool long_mode;	     /* 64-bit code segment in long mode */
 };
+
+enum engine_event_kind {
+	ENGINE_EVENT_NONE,
+	ENGINE_EVENT_INTERRUPT,
+	ENGINE_EVENT_NMI,
+	ENGINE_EVENT_EXCEPTION,
+};
+
+/* What stands between a vCPU and its next instruction. */
+struct engine_events {
+	/* Its delivery was cut short and begins anew when the vCPU runs. */
+	enum engine_event_kind injected;
+	u8 vector;
+	bool has_error_code;
+	u32 error_code;
+	bool interrupt_shadow; /* of STI or MOV SS */
+	bool nmi_masked;       /* until IRET */
+};
+
+/* x87 and SSE state. */
+struct engine_fpu {
+	u8 st[8][16]; /* 80 bits each */
+	u16 fcw, fsw;
+	u8 ftw; /* a bit per register: not empty */
+	u16 last_opcode;
+	u64 last_ip, last_dp;
+	u8 xmm[16][16];
+	u32 mxcsr;
+};
+
+struct engine_debugregs {
+	u64 dr[4], dr6, dr7;
+};
+
+/* What a vCPU does between instructions. */
+enum engine_activity { ENGINE_RUNS, ENGINE_HALTED, ENGINE_WAITS_FOR_SIPI };
 
 enum engine_exit_kind {
 	ENGINE_EXIT_INTR,      /* kicked, or a signal: nothing to answer */
@@ -135,10 +177,16 @@ struct engine_irqfd {
 };
 
 struct engine_vm_config {
-	u32 max_vcpus;	    /* APIC ids are below this */
-	u16 hypercall_port; /* a 32-bit IN from here is a hypercall */
-	bool trap_msrs;	    /* synthetic MSRs 0x40000000-0x400010FF exit to us */
+	u32 max_vcpus;		/* APIC ids are below this */
+	u16 hypercall_port;	/* a 32-bit IN from here is a hypercall */
+	bool trap_msrs;		/* synthetic MSRs 0x40000000-0x400010FF exit to us */
+	bool trap_unknown_msrs; /* with trap_msrs: so do those the back end does not know */
 };
+
+/* How the instruction of an exit is dropped. */
+#define ENGINE_DROP_PORT   BIT(0) /* IN or OUT of one value, RIP at it */
+#define ENGINE_DROP_REP	   BIT(1) /* repeated by RCX */
+#define ENGINE_DROP_VECTOR BIT(2) /* writes vector registers */
 
 struct engine_ops {
 	const char *name;
@@ -149,6 +197,10 @@ struct engine_ops {
 	/* Guest memory: page-aligned; a slot is named by its first GPA. */
 	int (*vm_map)(struct engine_vm *vm, u64 gpa, u64 bytes, void *hva, bool writable);
 	int (*vm_unmap)(struct engine_vm *vm, u64 gpa);
+	/* Starts or stops recording which pages of the slot at @gpa are written. */
+	int (*vm_track)(struct engine_vm *vm, u64 gpa, bool on);
+	/* A bit per page of a tracked slot: written since the last call, or since the start. */
+	int (*vm_written)(struct engine_vm *vm, u64 gpa, u64 *bitmap);
 
 	/* A fixed-address MSI. 1 delivered, 0 no such destination, or -errno. */
 	int (*vm_msi)(struct engine_vm *vm, u64 address, u32 data);
@@ -156,8 +208,12 @@ struct engine_ops {
 	int (*vm_irqfd_add)(struct engine_vm *vm, struct engine_irqfd *irqfd);
 	int (*vm_irqfd_update)(struct engine_vm *vm, struct engine_irqfd *irqfd);
 	void (*vm_irqfd_remove)(struct engine_vm *vm, struct engine_irqfd *irqfd);
-	/* A write of @size bytes to @port (any value) signals @fd instead of exiting. */
-	int (*vm_ioeventfd)(struct engine_vm *vm, u64 addr, u32 size, bool mmio, int fd, bool add);
+	/*
+	 * A write of @size bytes (0: any, and then any value) to @addr signals @fd instead of
+	 * exiting; @match: only of this value. Removed with what it was added with.
+	 */
+	int (*vm_ioeventfd)(struct engine_vm *vm, u64 addr, u32 size, bool mmio, const u64 *match,
+			    int fd, bool add);
 	/* Tells the engine what an IO-APIC pin now raises, so that it reports its EOIs. */
 	int (*vm_ioapic_route)(struct engine_vm *vm, u32 pin, u64 address, u32 data);
 
@@ -167,6 +223,8 @@ struct engine_ops {
 	u64 (*tsc_hz)(struct engine_vm *vm);
 	/* The guest's TSC now: what RDTSC would give on any of its vCPUs. Any thread. */
 	u64 (*tsc_now)(struct engine_vm *vm);
+	/* From now on it counts from @tsc. No vCPU of the VM is in run(). */
+	int (*tsc_set)(struct engine_vm *vm, u64 tsc);
 
 	int (*vcpu_create)(struct engine_vm *vm, u32 id, struct engine_vcpu **out);
 	void (*vcpu_destroy)(struct engine_vcpu *vcpu);
@@ -182,20 +240,49 @@ struct engine_ops {
 	 * running further, so that registers may be set freely. Idempotent.
 	 */
 	int (*vcpu_complete)(struct engine_vcpu *vcpu);
+	/*
+	 * The opposite: the instruction of the last exit is not the engine's any more,
+	 * to finish or to answer. The vCPU is what vcpu->regs say when this is called
+	 * (where they differ from those of the exit, the instruction is undone), with
+	 * the events of the exit. What the instruction writes to memory may be written
+	 * once, made from zeros. @flags: ENGINE_DROP_*. After any exit; idempotent.
+	 */
+	int (*vcpu_drop)(struct engine_vcpu *vcpu, u32 flags);
 	/* After vcpu_complete(): an exception at the current RIP. error_code -1: has none. */
 	int (*vcpu_inject_exception)(struct engine_vcpu *vcpu, u8 vector, s64 error_code);
+	/* Cheap after run(). Not while an answer is due (vcpu_complete, vcpu_drop): set. */
+	int (*vcpu_get_events)(struct engine_vcpu *vcpu, struct engine_events *out);
+	/* -EINVAL: an exception that cannot be (vector above 31, or 2). */
+	int (*vcpu_set_events)(struct engine_vcpu *vcpu, const struct engine_events *in);
 	int (*vcpu_get_sregs)(struct engine_vcpu *vcpu, struct engine_sregs *out);
 	int (*vcpu_set_sregs)(struct engine_vcpu *vcpu, const struct engine_sregs *in);
 	/* XMM0-15 as 16 bytes each. */
 	int (*vcpu_get_xmm)(struct engine_vcpu *vcpu, u8 xmm[16][16]);
 	int (*vcpu_set_xmm)(struct engine_vcpu *vcpu, const u8 xmm[16][16]);
+	int (*vcpu_get_fpu)(struct engine_vcpu *vcpu, struct engine_fpu *out);
+	int (*vcpu_set_fpu)(struct engine_vcpu *vcpu, const struct engine_fpu *in);
+	int (*vcpu_get_debugregs)(struct engine_vcpu *vcpu, struct engine_debugregs *out);
+	int (*vcpu_set_debugregs)(struct engine_vcpu *vcpu, const struct engine_debugregs *in);
+	int (*vcpu_get_activity)(struct engine_vcpu *vcpu, enum engine_activity *out);
+	int (*vcpu_set_activity)(struct engine_vcpu *vcpu, enum engine_activity activity);
 	/* Architectural MSRs; an unknown one is -EINVAL. */
 	int (*vcpu_get_msr)(struct engine_vcpu *vcpu, u32 index, u64 *value);
 	int (*vcpu_set_msr)(struct engine_vcpu *vcpu, u32 index, u64 value);
 	/* 1: the local APIC holds an interrupt the guest has not taken (masked or not); 0: none. */
 	int (*vcpu_irq_pending)(struct engine_vcpu *vcpu);
-	/* Linear to guest physical through the guest's page tables; -EFAULT if not mapped. */
-	int (*vcpu_translate)(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
+	/* The local APIC's registers; a set keeps its id. The vCPU is not in the guest. */
+	int (*vcpu_get_lapic)(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES]);
+	int (*vcpu_set_lapic)(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTES]);
+	/* XSAVE area in the standard format, at the offsets of CPUID 0xD. -EINVAL: not loadable. */
+	int (*vcpu_get_xsave)(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES]);
+	int (*vcpu_set_xsave)(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTES]);
+	int (*vcpu_get_xcr0)(struct engine_vcpu *vcpu, u64 *value);
+	int (*vcpu_set_xcr0)(struct engine_vcpu *vcpu, u64 value);
+	/*
+	 * An interrupt with the vector given, as from a PIC: taken when LINT0 is in ExtINT mode.
+	 * The vCPU is not in the guest. -EEXIST: the one before has not been taken.
+	 */
+	int (*vcpu_extint)(struct engine_vcpu *vcpu, u8 vector);
 };
 
 struct engine {

@@ -25,12 +25,26 @@ enum hv_call_code {
 	HVCALL_NOTIFY_LONG_SPIN_WAIT = 0x0008,
 	HVCALL_SEND_IPI = 0x000B,
 	HVCALL_SEND_IPI_EX = 0x0015,
+	HVCALL_CREATE_PARTITION = 0x0040,
+	HVCALL_INITIALIZE_PARTITION = 0x0041,
+	HVCALL_FINALIZE_PARTITION = 0x0042,
+	HVCALL_DELETE_PARTITION = 0x0043,
+	HVCALL_GET_PARTITION_PROPERTY = 0x0044,
+	HVCALL_SET_PARTITION_PROPERTY = 0x0045,
 	HVCALL_GET_PARTITION_ID = 0x0046,
 	HVCALL_DEPOSIT_MEMORY = 0x0048,
 	HVCALL_WITHDRAW_MEMORY = 0x0049,
+	HVCALL_MAP_GPA_PAGES = 0x004B,
+	HVCALL_UNMAP_GPA_PAGES = 0x004C,
+	HVCALL_INSTALL_INTERCEPT = 0x004D,
 	HVCALL_CREATE_VP = 0x004E,
+	HVCALL_DELETE_VP = 0x004F,
 	HVCALL_GET_VP_REGISTERS = 0x0050,
 	HVCALL_SET_VP_REGISTERS = 0x0051,
+	HVCALL_TRANSLATE_VIRTUAL_ADDRESS = 0x0052,
+	HVCALL_CLEAR_VIRTUAL_INTERRUPT = 0x0056,
+	HVCALL_DELETE_PORT = 0x0058,
+	HVCALL_DISCONNECT_PORT = 0x005B,
 	HVCALL_POST_MESSAGE = 0x005C,
 	HVCALL_SIGNAL_EVENT = 0x005D,
 	HVCALL_MAP_STATS_PAGE = 0x006C,
@@ -43,8 +57,22 @@ enum hv_call_code {
 	HVCALL_RETARGET_DEVICE_INTERRUPT = 0x007E,
 	HVCALL_ENTER_SLEEP_STATE = 0x0084,
 	HVCALL_NOTIFY_PARTITION_EVENT = 0x0087,
+	HVCALL_NOTIFY_PORT_RING_EMPTY = 0x008B,
+	HVCALL_REGISTER_INTERCEPT_RESULT = 0x0091,
+	HVCALL_ASSERT_VIRTUAL_INTERRUPT = 0x0094,
+	HVCALL_CREATE_PORT = 0x0095,
+	HVCALL_CONNECT_PORT = 0x0096,
 	HVCALL_GET_VP_INDEX_FROM_APIC_ID = 0x009A,
+	HVCALL_SIGNAL_EVENT_DIRECT = 0x00C0,
+	HVCALL_POST_MESSAGE_DIRECT = 0x00C1,
+	HVCALL_GET_GPA_PAGES_ACCESS_STATE = 0x00C9,
+	HVCALL_MAP_VP_STATE_PAGE = 0x00E1,
+	HVCALL_UNMAP_VP_STATE_PAGE = 0x00E2,
+	HVCALL_GET_VP_STATE = 0x00E3,
+	HVCALL_SET_VP_STATE = 0x00E4,
+	HVCALL_GET_VP_CPUID_VALUES = 0x00F4,
 	HVCALL_GET_PARTITION_PROPERTY_EX = 0x0101,
+	HVCALL_MAP_STATS_PAGE2 = 0x0131,
 };
 
 #define HV_PARTITION_ID_SELF (~0ull)
@@ -205,20 +233,6 @@ struct hv_input_enter_sleep_state {
 	u32 rsvd;
 };
 
-#define HV_PARTITION_PROPERTY_VMM_CAPABILITIES 0x00090007u
-
-struct hv_input_get_partition_property_ex {
-	u64 partition_id;
-	u32 property;
-	u32 rsvd;
-};
-
-struct hv_vmm_capabilities {
-	u16 bank_count;
-	u16 rsvd[3];
-	u64 capabilities;
-};
-
 /* Device interrupts. */
 #define HV_DEVICE_TYPE(id)    ((u32)((id) >> 62))
 #define HV_DEVICE_TYPE_PCI    1u
@@ -283,5 +297,40 @@ struct hv_input_map_stats_page {
 	struct hv_stats_identity identity;
 };
 static_assert(sizeof(struct hv_input_map_stats_page) == 24, "as Linux declares it");
+
+struct hv_input_map_stats_page2 {
+	struct hv_input_map_stats_page what;
+	u64 map_location; /* page number */
+};
+static_assert(sizeof(struct hv_input_map_stats_page2) == 32, "as Linux declares it");
+
+enum hv_stats_area { HV_STATS_AREA_SELF, HV_STATS_AREA_PARENT };
+
+/* Counters by their place in a page, 8 bytes each; those that are filled. */
+enum hv_hypervisor_counter {
+	HvLogicalProcessors = 1,
+	HvPartitions = 2,
+	HvVirtualProcessors = 4,
+};
+enum hv_lp_counter {
+	LpGlobalTime = 1,
+	LpTotalRunTime = 2,
+};
+enum hv_partition_counter {
+	PtVirtualProcessors = 1,
+	PtDepositedPages = 5,
+	PtPartitionId = 26,
+};
+enum hv_vp_counter {
+	VpTotalRunTime = 1,
+	VpHypercallsCount = 7,
+	VpIoInstructionsCount = 13,
+	VpMsrAccessesCount = 21,
+	VpOtherInterceptsCount = 23,
+	VpEmulatedInstructionsCount = 29,
+	VpIoInterceptMessages = 40,
+	VpMemoryInterceptMessages = 41,
+	VpApicEoiAccesses = 42,
+};
 
 #endif

@@ -24,6 +24,7 @@
 #define HV_SINT_VALID_MASK   (HV_SINT_VECTOR_MASK | MASK64(20, 16))
 #define HV_SINT_RESET	     HV_SINT_MASKED
 #define HV_SINT_MIN_VECTOR   16
+#define HV_SINT_INTERCEPT    0 /* of a parent: messages about its children */
 
 #define HV_STIMER_ENABLE      BIT64(0)
 #define HV_STIMER_PERIODIC    BIT64(1)
@@ -39,6 +40,9 @@
 enum hv_message_type {
 	HV_MESSAGE_NONE = 0,
 	HV_MESSAGE_TIMER_EXPIRED = 0x80000010,
+	HV_MESSAGE_INVALID_VP_REGISTER_VALUE = 0x80000020,
+	HV_MESSAGE_OPAQUE_INTERCEPT = 0x8000003F, /* to a parent: which VP has one */
+	HV_MESSAGE_SINT_INTERCEPT = 0x80000061,	  /* ports rang, see the event ring of the SINT */
 	/* Guests post types without bit 31; the hypervisor's own carry it. */
 };
 #define HV_MESSAGE_TYPE_HYPERVISOR BIT(31)
@@ -61,6 +65,20 @@ struct hv_timer_message_payload {
 	u64 delivery_time;   /* 100 ns, when the message was written */
 };
 static_assert(sizeof(struct hv_timer_message_payload) == 24, "TLFS size");
+
+struct hv_sint_intercept_payload {
+	u32 sint;
+};
+
+/* The event ring page: one ring for each SINT. */
+#define HV_EVENT_RING_SLOTS 63
+struct hv_event_ring {
+	u8 signal_masked; /* the reader has been told and is not done */
+	u8 ring_full;	  /* the reader says when it is done, HvCallNotifyPortRingEmpty */
+	u16 rsvd;
+	u32 port[HV_EVENT_RING_SLOTS]; /* 0: free */
+};
+static_assert(sizeof(struct hv_event_ring) * HV_SYNIC_SINT_COUNT == 4096, "as Linux declares it");
 
 /* The reference TSC page. time = high64(tsc * scale) + offset, valid if sequence is not 0. */
 struct hv_reference_tsc_page {

@@ -915,6 +915,8 @@ int main(void)
 			dup2(fd, i);
 	if (fd > 2)
 		close(fd);
+	/* Each run of pages of a child partition is a mapping. */
+	write_file("/proc/sys/vm/max_map_count", "16777216\n");
 	load_modules();
 	network_up();
 

@@ -25,8 +25,8 @@
 #define SEL_TSS	 0x20
 
 /* VMCB form: type, S, DPL, P, AVL, L, D/B, G. */
-#define ATTR_CODE64 0xA9B
-#define ATTR_DATA   0xC93
+#define ATTR_CODE64 0xA09B
+#define ATTR_DATA   0xC093
 #define ATTR_TSS    0x08B
 #define ATTR_LDT    0x082
 

@@ -131,7 +131,6 @@ static json_t *channels_json(struct machine *m)
 static void do_stat(struct control_call *call)
 {
 	struct machine_control *mc = call->ctx;
-	struct deposit_info d = machine_deposits(mc->machine);
 	struct machine_report r;
 	json_t *o;
 
@@ -140,9 +139,6 @@ static void do_stat(struct control_call *call)
 	if (o) {
 		machine_counts_json(o, mc->machine, &r);
 		json_object_set_new(o, "nested", json_boolean(role_profiles[mc->cfg->role].nested));
-		json_object_set_new(o, "deposits",
-				    json_pack("{s:i, s:i, s:i}", "calls", (int)d.calls, "pages",
-					      (int)d.pages, "in_use", (int)d.in_use));
 		json_object_set_new(o, "channels", channels_json(mc->machine));
 	}
 	control_ok(call, o);

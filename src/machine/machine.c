@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "core/child.h"
 #include "core/hypercall.h"
 #include "core/msr.h"
 #include "core/vp.h"
@@ -52,7 +53,8 @@ struct machine {
 	/* The hypervisor the partition sees, and L0 below it (nested roots only). */
 	struct hypervisor hv, outer_hv;
 	struct partition *partition, *outer;
-	struct gmem_backing hv_pages[2]; /* pages the hypervisors choose: own, L0's */
+	struct engine_cpuid *child_cpuid; /* what the processors of its children may have */
+	struct gmem_backing hv_pages[2];  /* pages the hypervisors choose: own, L0's */
 
 	struct bus *ports, *mmio;
 	struct ioapic *ioapic;
@@ -394,7 +396,9 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 		.max_lps = MAX_LPS,
 		.build = HV_BUILD,
 		.physical_bits = cpu->physical_bits,
-		.quirks = hv == &m->hv && m->role->nested ? m->quirks : 0,
+		.quirks = hv == &m->hv && (offer->privileges & HV_PRIV_CPU_MANAGEMENT)
+				  ? m->quirks & quirks_of_root(m->role->nested)
+				  : 0,
 	};
 	int ret = 0;
 
@@ -435,6 +439,19 @@ static int create_vps(struct machine *m, const struct machine_config *cfg,
 	return ret;
 }
 
+/* A parent's children are virtual machines of the same engine. */
+static int offer_children(struct machine *m, const struct cpu_model *cpu)
+{
+	m->child_cpuid = calloc(cpu->count, sizeof(*m->child_cpuid));
+	if (!m->child_cpuid)
+		return -ENOMEM;
+	memcpy(m->child_cpuid, cpu->leaf, cpu->count * sizeof(*m->child_cpuid));
+	m->hv.engine = m->engine;
+	m->hv.child_cpuid = m->child_cpuid;
+	m->hv.child_cpuid_count = cpu->count;
+	return 0;
+}
+
 static int create_partitions(struct machine *m, const struct machine_config *cfg,
 			     const struct cpu_model *cpu)
 {
@@ -445,6 +462,9 @@ static int create_partitions(struct machine *m, const struct machine_config *cfg
 		return -ENOMEM;
 	hypervisor_init(&m->hv, m->role->nested ? "L1" : "hv", &m->clock, m->timers);
 	hypervisor_init(&m->outer_hv, "L0", &m->clock, m->timers);
+	ret = offer_children(m, cpu);
+	if (ret)
+		return ret;
 	m->gmem.donated_faults = m->role->hv_pages && !cfg->donated_ignore;
 	ret = create_one_partition(m, &m->hv, &m->role->offer, cfg, cpu, LAYOUT_HV_GPA,
 				   &m->partition);
@@ -637,6 +657,7 @@ int machine_run(struct machine *m, struct error *err)
 	/* Twice: one that ended late may have created another. */
 	for (u32 i = 0; i < 2 * p->vp_count; i++)
 		vp_join(p->vps[i % p->vp_count]);
+	children_destroy(p);
 	timer_service_stop(m->timers);
 	m->end_ns = monotonic_ns();
 	uart_flush(m->com1);
@@ -775,6 +796,28 @@ struct deposit_info machine_deposits(struct machine *m)
 	return deposit_get(&m->partition->deposit);
 }
 
+static u32 messages_waiting(struct partition *p)
+{
+	u32 n = 0;
+
+	for (u32 i = 0; p && i < p->vp_count; i++)
+		n += synic_waiting(&p->vps[i]->synic);
+	return n;
+}
+
+struct machine_held machine_held(struct machine *m)
+{
+	struct root_state *r = &m->partition->root;
+	struct machine_held held = { .messages = messages_waiting(m->partition) +
+						 messages_waiting(m->outer) };
+
+	pthread_mutex_lock(&r->lock);
+	held.interrupts = r->interrupt_count;
+	held.stats_pages = r->stats_count;
+	pthread_mutex_unlock(&r->lock);
+	return held;
+}
+
 void machine_destroy(struct machine *m)
 {
 	if (!m)
@@ -799,6 +842,7 @@ void machine_destroy(struct machine *m)
 	for (u32 i = m->vcpu_count; i-- > 0;)
 		m->vcpus[i]->ops->vcpu_destroy(m->vcpus[i]);
 	free(m->vcpus);
+	free(m->child_cpuid);
 	if (m->vm)
 		m->vm->ops->vm_destroy(m->vm);
 	if (m->gmem.map) {

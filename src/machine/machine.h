@@ -90,6 +90,11 @@ u32 machine_routes(struct machine *m, struct machine_route *out, u32 max);
 u32 machine_quirks(struct machine *m, u64 uses[QUIRK_COUNT]);
 /* DEPOSIT accounting of the partition. */
 struct deposit_info machine_deposits(struct machine *m);
+/* What is mapped for the kernel, and messages that wait for it, of both hypervisors. */
+struct machine_held {
+	u32 interrupts, stats_pages, messages;
+};
+struct machine_held machine_held(struct machine *m);
 
 u64 machine_uptime_ns(struct machine *m);
 /* Kernel release once it is known; the image's name otherwise is the caller's to say. */

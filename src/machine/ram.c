@@ -19,14 +19,13 @@ int ram_create(struct gmem *gm, u64 bytes, struct ram *out)
 	ret = gmem_backing_create(&out->backing, "nestor-ram", bytes);
 	if (ret)
 		return ret;
-	ret = gmem_add_views(gm, 0, out->low_bytes, out->backing.hva, out->backing.guest, GMEM_RAM);
+	ret = gmem_add_backing(gm, 0, out->low_bytes, &out->backing, 0, GMEM_RAM);
 	if (ret)
 		goto destroy_backing;
 	if (!out->high_bytes)
 		return 0;
-	ret = gmem_add_views(gm, LAYOUT_HIGH_GPA, out->high_bytes,
-			     out->backing.hva + out->low_bytes, out->backing.guest + out->low_bytes,
-			     GMEM_RAM);
+	ret = gmem_add_backing(gm, LAYOUT_HIGH_GPA, out->high_bytes, &out->backing, out->low_bytes,
+			       GMEM_RAM);
 	if (ret)
 		goto remove_low;
 	return 0;

@@ -79,6 +79,15 @@ static u64 reference_time(void *ctx)
 	return refclock_now_100ns(w->partition->hv->clock);
 }
 
+/* A kernel that comes after this one must not find messages about its predecessor's channels. */
+static void connection_changed(void *ctx, u32 version)
+{
+	struct wire_vmbus *w = ctx;
+
+	if (!version)
+		message_source_drop(&w->messages);
+}
+
 static const struct vmbus_host_ops host_ops = {
 	.post_message = post_message,
 	.signal_event = signal_event,
@@ -86,6 +95,7 @@ static const struct vmbus_host_ops host_ops = {
 	.event_disconnect = event_disconnect,
 	.vp_valid = vp_valid,
 	.reference_time_100ns = reference_time,
+	.connection_changed = connection_changed,
 };
 
 static enum hv_status on_message(void *ctx, struct vp *from, u32 type, const void *payload,

@@ -22,7 +22,12 @@ struct gmem_map {
 	struct gmem_region region[];
 };
 
-/* Serial per page of the span that RAM covers; allocated sparsely by the kernel. */
+/*
+ * Serial per page of the span that RAM covers; allocated sparsely by the kernel. A page
+ * that is lent back is donated all the same, but nobody is kept from it.
+ */
+#define DONATED_LENT BIT(31)
+
 struct gmem_donated {
 	u64 pages;
 	u32 serial[];
@@ -46,6 +51,15 @@ int gmem_init(struct gmem *gm)
 	return 0;
 }
 
+int gmem_init_view(struct gmem *gm, const struct gmem_view *view, void *ctx)
+{
+	int ret = gmem_init(gm);
+
+	gm->view = view;
+	gm->view_ctx = ctx;
+	return ret;
+}
+
 void gmem_fini(struct gmem *gm)
 {
 	struct gmem_map *m = gm->old, *next;
@@ -58,6 +72,8 @@ void gmem_fini(struct gmem *gm)
 	if (gm->donated)
 		munmap(gm->donated, sizeof(*gm->donated) + gm->donated->pages * sizeof(u32));
 	gm->donated = NULL;
+	free(gm->held);
+	gm->held = NULL;
 	gm->map = gm->old = NULL;
 	pthread_mutex_destroy(&gm->lock);
 }
@@ -97,6 +113,8 @@ static void entry_store(struct gmem_region *to, const struct gmem_region *from)
 	__atomic_store_n(&to->hva, from->hva, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->guest, from->guest, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->kind, from->kind, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->fd, from->fd, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->offset, from->offset, __ATOMIC_RELAXED);
 }
 
 static struct gmem_region entry_load(const struct gmem_region *from)
@@ -105,7 +123,9 @@ static struct gmem_region entry_load(const struct gmem_region *from)
 				     __atomic_load_n(&from->bytes, __ATOMIC_RELAXED),
 				     __atomic_load_n(&from->hva, __ATOMIC_RELAXED),
 				     __atomic_load_n(&from->guest, __ATOMIC_RELAXED),
-				     __atomic_load_n(&from->kind, __ATOMIC_RELAXED) };
+				     __atomic_load_n(&from->kind, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->fd, __ATOMIC_RELAXED),
+				     __atomic_load_n(&from->offset, __ATOMIC_RELAXED) };
 }
 
 /* A full map is replaced by a larger one and kept for those who still read it. */
@@ -126,14 +146,9 @@ static int grow_locked(struct gmem *gm)
 	return 0;
 }
 
-int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind)
+static int region_add(struct gmem *gm, const struct gmem_region *added)
 {
-	return gmem_add_views(gm, gpa, bytes, hva, hva, kind);
-}
-
-int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest, enum gmem_kind kind)
-{
-	const struct gmem_region added = { gpa, bytes, hva, guest, kind };
+	u64 gpa = added->gpa, bytes = added->bytes;
 	struct gmem_map *m;
 	u32 i, at = 0;
 	int ret = 0;
@@ -159,12 +174,30 @@ int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest, 
 	change_begin_locked(gm);
 	for (i = m->count; i > at; i--)
 		entry_store(&m->region[i], &m->region[i - 1]);
-	entry_store(&m->region[at], &added);
+	entry_store(&m->region[at], added);
 	__atomic_store_n(&m->count, m->count + 1, __ATOMIC_RELAXED);
 	change_end_locked(gm);
 unlock:
 	pthread_mutex_unlock(&gm->lock);
 	return ret;
+}
+
+int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind)
+{
+	const struct gmem_region r = { gpa, bytes, hva, hva, kind, -1, 0 };
+
+	return region_add(gm, &r);
+}
+
+int gmem_add_backing(struct gmem *gm, u64 gpa, u64 bytes, const struct gmem_backing *b, u64 offset,
+		     enum gmem_kind kind)
+{
+	const struct gmem_region r = { gpa,  bytes, b->hva + offset, b->guest + offset,
+				       kind, b->fd, offset };
+
+	if (offset > b->bytes || bytes > b->bytes - offset)
+		return -EINVAL;
+	return region_add(gm, &r);
 }
 
 int gmem_remove(struct gmem *gm, u64 gpa)
@@ -229,6 +262,21 @@ static int find(struct gmem *gm, u32 sequence, u64 gpa, struct gmem_region *out)
 	return unchanged(gm, sequence) ? ret : -EAGAIN;
 }
 
+int gmem_find(struct gmem *gm, u64 gpa, struct gmem_region *out)
+{
+	int ret;
+
+	do
+		ret = find(gm, look(gm), gpa, out);
+	while (ret == -EAGAIN);
+	return ret;
+}
+
+static bool out_of_reach(u32 serial)
+{
+	return serial && !(serial & DONATED_LENT);
+}
+
 static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
 {
 	struct gmem_donated *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
@@ -237,7 +285,7 @@ static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
 	if (likely(!d))
 		return false;
 	for (; gpn < end && gpn < d->pages; gpn++)
-		if (__atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED))
+		if (out_of_reach(__atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED)))
 			return true;
 	return false;
 }
@@ -245,12 +293,10 @@ static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
 void *gmem_ptr(struct gmem *gm, u64 gpa, u64 len)
 {
 	struct gmem_region r;
-	int ret;
 
-	do
-		ret = find(gm, look(gm), gpa, &r);
-	while (ret == -EAGAIN);
-	if (ret || any_donated(gm, gpa, len))
+	if (gm->view)
+		return gm->view->ptr(gm->view_ctx, gpa, len);
+	if (gmem_find(gm, gpa, &r) || any_donated(gm, gpa, len))
 		return NULL;
 	return len <= r.bytes - (gpa - r.gpa) ? r.hva + (gpa - r.gpa) : NULL;
 }
@@ -301,17 +347,37 @@ static int gmem_access(struct gmem *gm, u64 gpa, void *buf, u64 len, enum access
 
 int gmem_read(struct gmem *gm, u64 gpa, void *dst, u64 len)
 {
-	return gmem_access(gm, gpa, dst, len, ACCESS_READ);
+	return gm->view ? gm->view->access(gm->view_ctx, gpa, dst, len, GMEM_READ)
+			: gmem_access(gm, gpa, dst, len, ACCESS_READ);
 }
 
 int gmem_write(struct gmem *gm, u64 gpa, const void *src, u64 len)
 {
-	return gmem_access(gm, gpa, (void *)(uintptr_t)src, len, ACCESS_WRITE);
+	void *buf = (void *)(uintptr_t)src;
+
+	return gm->view ? gm->view->access(gm->view_ctx, gpa, buf, len, GMEM_WRITE)
+			: gmem_access(gm, gpa, buf, len, ACCESS_WRITE);
 }
 
 int gmem_zero(struct gmem *gm, u64 gpa, u64 len)
 {
-	return gmem_access(gm, gpa, NULL, len, ACCESS_ZERO);
+	return gm->view ? gm->view->access(gm->view_ctx, gpa, NULL, len, GMEM_ZERO)
+			: gmem_access(gm, gpa, NULL, len, ACCESS_ZERO);
+}
+
+int gmem_or(struct gmem *gm, u64 gpa, u32 bits)
+{
+	u32 *word;
+
+	if (gpa % sizeof(*word))
+		return -EINVAL;
+	if (gm->view)
+		return gm->view->access(gm->view_ctx, gpa, &bits, sizeof(bits), GMEM_OR);
+	word = gmem_ptr(gm, gpa, sizeof(*word));
+	if (!word)
+		return -EFAULT;
+	__atomic_fetch_or(word, bits, __ATOMIC_RELAXED);
+	return 0;
 }
 
 static struct gmem_donated *donated_create(const struct gmem_map *m)
@@ -330,12 +396,32 @@ static struct gmem_donated *donated_create(const struct gmem_map *m)
 	return d;
 }
 
+/* @serial as it shall stand there. */
+static int serial_set_locked(struct gmem *gm, const struct gmem_region *r, u64 gpn, u32 serial)
+{
+	u32 *at = &gm->donated->serial[gpn];
+
+	if (gm->donated_faults && out_of_reach(*at) != out_of_reach(serial) &&
+	    mprotect(r->guest + ((gpn << PAGE_SHIFT) - r->gpa), PAGE_BYTES,
+		     out_of_reach(serial) ? PROT_NONE : PROT_READ | PROT_WRITE) < 0)
+		return -errno;
+	__atomic_store_n(at, serial, __ATOMIC_RELEASE);
+	return 0;
+}
+
+static bool held_locked(const struct gmem *gm, u64 gpn)
+{
+	for (u32 i = 0; i < gm->held_count; i++)
+		if (gm->held[i] == gpn)
+			return true;
+	return false;
+}
+
 static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 {
 	struct gmem_region r;
 	struct gmem_donated *d = gm->donated;
 	u64 gpn = gpa >> PAGE_SHIFT;
-	u32 was;
 
 	/* The lock keeps the map as it is. */
 	if (find(gm, gm->sequence, gpa, &r) || r.kind != GMEM_RAM)
@@ -350,15 +436,23 @@ static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 	}
 	if (gpn >= d->pages)
 		return -EINVAL;
-	was = d->serial[gpn];
-	if (was && serial)
+	if (d->serial[gpn] && serial)
 		return -EEXIST;
-	if (gm->donated_faults && !was != !serial &&
-	    mprotect(r.guest + ((gpn << PAGE_SHIFT) - r.gpa), PAGE_BYTES,
-		     serial ? PROT_NONE : PROT_READ | PROT_WRITE) < 0)
-		return -errno;
-	__atomic_store_n(&d->serial[gpn], serial, __ATOMIC_RELEASE);
-	return 0;
+	if (serial && held_locked(gm, gpn))
+		return -EBUSY;
+	return serial_set_locked(gm, &r, gpn, serial & ~DONATED_LENT);
+}
+
+static int lend_locked(struct gmem *gm, u64 gpa, bool lent)
+{
+	struct gmem_donated *d = gm->donated;
+	u64 gpn = gpa >> PAGE_SHIFT;
+	struct gmem_region r;
+
+	if (!d || gpn >= d->pages || !d->serial[gpn] || find(gm, gm->sequence, gpa, &r))
+		return -EINVAL;
+	return serial_set_locked(
+		gm, &r, gpn, lent ? d->serial[gpn] | DONATED_LENT : d->serial[gpn] & ~DONATED_LENT);
 }
 
 int gmem_donate(struct gmem *gm, u64 gpa, u32 serial)
@@ -371,12 +465,73 @@ int gmem_donate(struct gmem *gm, u64 gpa, u32 serial)
 	return ret;
 }
 
-u32 gmem_donated(struct gmem *gm, u64 gpa)
+int gmem_lend(struct gmem *gm, u64 gpa, bool lent)
+{
+	int ret;
+
+	pthread_mutex_lock(&gm->lock);
+	ret = lend_locked(gm, gpa, lent);
+	pthread_mutex_unlock(&gm->lock);
+	return ret;
+}
+
+static u32 serial_of(struct gmem *gm, u64 gpa)
 {
 	struct gmem_donated *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
 	u64 gpn = gpa >> PAGE_SHIFT;
 
 	return d && gpn < d->pages ? __atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED) : 0;
+}
+
+u32 gmem_donated(struct gmem *gm, u64 gpa)
+{
+	u32 serial = serial_of(gm, gpa);
+
+	return out_of_reach(serial) ? serial : 0;
+}
+
+bool gmem_given(struct gmem *gm, u64 gpa)
+{
+	return serial_of(gm, gpa) != 0;
+}
+
+static int hold_locked(struct gmem *gm, u64 gpa)
+{
+	u64 *held;
+
+	if (gmem_given(gm, gpa))
+		return -EBUSY;
+	if (gm->held_count == gm->held_room) {
+		held = realloc(gm->held, (gm->held_room * 2 + 16) * sizeof(*held));
+		if (!held)
+			return -ENOMEM;
+		gm->held = held;
+		gm->held_room = gm->held_room * 2 + 16;
+	}
+	gm->held[gm->held_count++] = gpa >> PAGE_SHIFT;
+	return 0;
+}
+
+int gmem_hold(struct gmem *gm, u64 gpa)
+{
+	int ret;
+
+	pthread_mutex_lock(&gm->lock);
+	ret = hold_locked(gm, gpa);
+	pthread_mutex_unlock(&gm->lock);
+	return ret;
+}
+
+void gmem_unhold(struct gmem *gm, u64 gpa)
+{
+	pthread_mutex_lock(&gm->lock);
+	for (u32 i = 0; i < gm->held_count; i++) {
+		if (gm->held[i] != gpa >> PAGE_SHIFT)
+			continue;
+		gm->held[i] = gm->held[--gm->held_count];
+		break;
+	}
+	pthread_mutex_unlock(&gm->lock);
 }
 
 int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes)

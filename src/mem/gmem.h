@@ -27,6 +27,19 @@ struct gmem_region {
 	u8 *hva;   /* our own mapping: never taken away while the region exists */
 	u8 *guest; /* what the engine maps for the guest; donated pages are inaccessible here */
 	enum gmem_kind kind;
+	s32 fd; /* the same memory once more: the file and where in it; -1: not known */
+	u64 offset;
+};
+
+enum gmem_op { GMEM_READ, GMEM_WRITE, GMEM_ZERO, GMEM_OR };
+
+/*
+ * Memory that is not regions: each page is somewhere else, and may go away. Then
+ * accesses go here, and fail as a whole like any other. @ptr: within one page.
+ */
+struct gmem_view {
+	int (*access)(void *ctx, u64 gpa, void *buf, u64 len, enum gmem_op op);
+	void *(*ptr)(void *ctx, u64 gpa, u64 len);
 };
 
 struct gmem_map;
@@ -38,24 +51,33 @@ struct gmem {
 	u32 sequence;		      /* atomic; odd while the map changes */
 	pthread_mutex_t lock;	      /* serializes writers */
 	struct gmem_donated *donated; /* atomic; NULL until the first page is donated */
+	u64 *held;		      /* pages that cannot be donated; once for each hold */
+	u32 held_count, held_room;
 	bool donated_faults;	      /* the guest's own access to a donated page is stopped */
+	const struct gmem_view *view; /* NULL: the regions of the map */
+	void *view_ctx;
 };
 
 int gmem_init(struct gmem *gm);
+/* The same for memory that is reached through @view only. */
+int gmem_init_view(struct gmem *gm, const struct gmem_view *view, void *ctx);
 /* Frees the maps, not the memory they name: whoever mapped that unmaps it. */
 void gmem_fini(struct gmem *gm);
 
 /* Adds a region. -EINVAL: unaligned or empty; -EEXIST: overlaps; -ENOMEM. */
 int gmem_add(struct gmem *gm, u64 gpa, u64 bytes, void *hva, enum gmem_kind kind);
-/* The same, where the guest's view of the memory is a mapping of its own. */
-int gmem_add_views(struct gmem *gm, u64 gpa, u64 bytes, void *hva, void *guest,
-		   enum gmem_kind kind);
+struct gmem_backing;
+/* The same with @bytes at @offset of @b, and the guest's view of them. */
+int gmem_add_backing(struct gmem *gm, u64 gpa, u64 bytes, const struct gmem_backing *b, u64 offset,
+		     enum gmem_kind kind);
 /* Removes the region that starts at @gpa. -ENOENT if there is none. */
 int gmem_remove(struct gmem *gm, u64 gpa);
 
 /* Number of regions, and a copy of the i-th (ordered by GPA). */
 u32 gmem_count(struct gmem *gm);
 struct gmem_region gmem_at(struct gmem *gm, u32 i);
+/* The region that contains @gpa. -EFAULT: none does. */
+int gmem_find(struct gmem *gm, u64 gpa, struct gmem_region *out);
 
 /*
  * Host address of @len bytes at @gpa if they lie in one region, else NULL. For
@@ -67,16 +89,28 @@ void *gmem_ptr(struct gmem *gm, u64 gpa, u64 len);
 int gmem_read(struct gmem *gm, u64 gpa, void *dst, u64 len);
 int gmem_write(struct gmem *gm, u64 gpa, const void *src, u64 len);
 int gmem_zero(struct gmem *gm, u64 gpa, u64 len);
+/* Sets bits of an aligned word that the guest may be changing. */
+int gmem_or(struct gmem *gm, u64 gpa, u32 bits);
 
 /*
  * A page of RAM that its guest gave away: nothing reads or writes it through this
  * map any more, and with gm->donated_faults the guest cannot either. @serial names
  * who took it, for messages; 0 gives the page back. -EINVAL: not RAM; -EEXIST:
- * donated already; -ENOMEM.
+ * donated already; -EBUSY: held; -ENOMEM.
  */
 int gmem_donate(struct gmem *gm, u64 gpa, u32 serial);
-/* The serial a page was donated with, or 0. */
+/* A donated page that its guest may use again, or no more: it stays donated. -EINVAL: it is not. */
+int gmem_lend(struct gmem *gm, u64 gpa, bool lent);
+/* The serial a page that nothing reaches was donated with, or 0. */
 u32 gmem_donated(struct gmem *gm, u64 gpa);
+/* Donated, lent or not. */
+bool gmem_given(struct gmem *gm, u64 gpa);
+/*
+ * While the page at @gpa is held (an overlay lies there) nobody can donate it: that is
+ * -EBUSY. Holds count. -EBUSY: it is donated; -ENOMEM.
+ */
+int gmem_hold(struct gmem *gm, u64 gpa);
+void gmem_unhold(struct gmem *gm, u64 gpa);
 
 /*
  * One shared anonymous block (a memfd), the backing of a VM's RAM. Sparse:

@@ -115,6 +115,85 @@ static void test_bytes_cross_a_border_between_regions(void **state)
 			    4);
 }
 
+static int view_calls(void *ctx, u64 gpa, void *buf, u64 len, enum gmem_op op)
+{
+	*(u64 *)ctx = gpa << 8 | len << 4 | op;
+	return len > 8 ? -EFAULT : 0;
+}
+
+static void *view_pointer(void *ctx, u64 gpa, u64 len)
+{
+	return gpa ? ctx : NULL;
+}
+
+static void test_a_view_takes_all_accesses(void **state)
+{
+	static const struct gmem_view view = { view_calls, view_pointer };
+	struct gmem other;
+	struct gmem_region r;
+	u64 seen;
+	u8 buf[16];
+
+	assert_int_equal(gmem_init_view(&other, &view, &seen), 0);
+	assert_int_equal(gmem_read(&other, 5, buf, 8), 0);
+	assert_int_equal(seen, 5 << 8 | 8 << 4 | GMEM_READ);
+	assert_int_equal(gmem_write(&other, 6, buf, 7), 0);
+	assert_int_equal(seen, 6 << 8 | 7 << 4 | GMEM_WRITE);
+	assert_int_equal(gmem_zero(&other, 7, 9), -EFAULT);
+	assert_int_equal(seen, 7 << 8 | 9 << 4 | GMEM_ZERO);
+	assert_ptr_equal(gmem_ptr(&other, 1, 1), &seen);
+	assert_null(gmem_ptr(&other, 0, 1));
+	assert_int_equal(gmem_find(&other, 0, &r), -EFAULT);
+	assert_int_equal(gmem_donate(&other, 0, 1), -EINVAL);
+	gmem_fini(&other);
+}
+
+static void test_a_held_page_is_not_donated_nor_a_donated_one_held(void **state)
+{
+	struct gmem_backing b;
+
+	assert_int_equal(gmem_backing_create(&b, "test", 40 * P), 0);
+	assert_int_equal(gmem_add_backing(&gm, 64 * P, 40 * P, &b, 0, GMEM_RAM), 0);
+	assert_int_equal(gmem_hold(&gm, 65 * P), 0);
+	assert_int_equal(gmem_hold(&gm, 65 * P), 0);
+	assert_int_equal(gmem_donate(&gm, 65 * P, 1), -EBUSY);
+	gmem_unhold(&gm, 65 * P);
+	assert_int_equal(gmem_donate(&gm, 65 * P, 1), -EBUSY);
+	gmem_unhold(&gm, 65 * P);
+	assert_int_equal(gmem_donate(&gm, 65 * P, 1), 0);
+	assert_int_equal(gmem_hold(&gm, 65 * P), -EBUSY);
+	assert_int_equal(gmem_donate(&gm, 65 * P, 0), 0);
+	gmem_unhold(&gm, 65 * P); /* of none */
+	for (u64 i = 64; i < 104; i++)
+		assert_int_equal(gmem_hold(&gm, i * P), 0);
+	for (u64 i = 64; i < 104; i++)
+		gmem_unhold(&gm, i * P);
+	for (u64 i = 64; i < 104; i++)
+		assert_int_equal(gmem_donate(&gm, i * P, 1), 0);
+	gmem_remove(&gm, 64 * P);
+	gmem_backing_destroy(&b);
+}
+
+static void test_a_region_knows_where_its_file_has_it(void **state)
+{
+	struct gmem_backing b;
+	struct gmem_region r;
+
+	assert_int_equal(gmem_backing_create(&b, "test", 4 * P), 0);
+	assert_int_equal(gmem_add_backing(&gm, 16 * P, 2 * P, &b, 2 * P, GMEM_RAM), 0);
+	assert_int_equal(gmem_add_backing(&gm, 20 * P, 3 * P, &b, 2 * P, GMEM_RAM), -EINVAL);
+	assert_int_equal(gmem_add_backing(&gm, 20 * P, 1 * P, &b, 5 * P, GMEM_RAM), -EINVAL);
+	assert_int_equal(gmem_find(&gm, 17 * P, &r), 0);
+	assert_int_equal(r.fd, b.fd);
+	assert_int_equal(r.offset, 2 * P);
+	assert_ptr_equal(r.hva, b.hva + 2 * P);
+	assert_ptr_equal(r.guest, b.guest + 2 * P);
+	assert_int_equal(gmem_find(&gm, 1 * P, &r), 0);
+	assert_int_equal(r.fd, -1);
+	assert_int_equal(gmem_find(&gm, 15 * P, &r), -EFAULT);
+	gmem_backing_destroy(&b);
+}
+
 static void test_a_removed_region_is_gone(void **state)
 {
 	u8 byte;
@@ -204,6 +283,9 @@ int main(void)
 		TEST(test_regions_must_be_whole_pages_and_apart),
 		TEST(test_an_access_is_inside_or_fails_as_a_whole),
 		TEST(test_bytes_cross_a_border_between_regions),
+		TEST(test_a_view_takes_all_accesses),
+		TEST(test_a_held_page_is_not_donated_nor_a_donated_one_held),
+		TEST(test_a_region_knows_where_its_file_has_it),
 		TEST(test_a_removed_region_is_gone),
 		TEST(test_a_backing_is_zero_shared_and_sparse),
 		TEST(test_a_change_leaves_nothing_behind),

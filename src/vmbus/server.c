@@ -253,10 +253,11 @@ static void disconnected(struct vmbus_server *srv)
 	srv->paused = false;
 	srv->offers_requested = false;
 	__atomic_store_n(&srv->version, 0, __ATOMIC_RELEASE);
-	if (next == NEXT_UNLOAD_COMPLETE)
-		server_send(srv, &complete, sizeof(complete));
+	/* Before the answer: what waits for the guest is forgotten here. */
 	if (srv->cfg.ops->connection_changed)
 		srv->cfg.ops->connection_changed(srv->cfg.ctx, 0);
+	if (next == NEXT_UNLOAD_COMPLETE)
+		server_send(srv, &complete, sizeof(complete));
 	if (next == NEXT_CONTACT)
 		message_contact(srv, &srv->contact);
 }

@@ -49,7 +49,8 @@ struct vmbus_host_ops {
 	u64 (*reference_time_100ns)(void *ctx);
 	/*
 	 * Optional: a guest has connected (version != 0) or is gone after unload,
-	 * a new contact or reset (0). On the server's loop.
+	 * a new contact or reset (0): before the answer to that, so that the owner can
+	 * drop what has been posted and not been taken. On the server's loop.
 	 */
 	void (*connection_changed)(void *ctx, u32 version);
 };

@@ -8,8 +8,13 @@
 
 /* The architectural MSRs it keeps; any other is -EINVAL. */
 static const u32 known_msrs[] = {
-	0x10,	    0x174,	0x175,	    0x176,	0x277,	    0xC0000081, 0xC0000082,
-	0xC0000083, 0xC0000084, 0xC0000100, 0xC0000101, 0xC0000102, 0xC0000103, 0x40000118,
+	0x10,	    0x3B,	0x48,	    0xFE,	0x174,	    0x175,	0x176,
+	0x1A0,	    0x1D9,	0x200,	    0x201,	0x202,	    0x203,	0x204,
+	0x205,	    0x206,	0x207,	    0x208,	0x209,	    0x20A,	0x20B,
+	0x20C,	    0x20D,	0x20E,	    0x20F,	0x250,	    0x258,	0x259,
+	0x268,	    0x269,	0x26A,	    0x26B,	0x26C,	    0x26D,	0x26E,
+	0x26F,	    0x277,	0x2FF,	    0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084,
+	0xC0000100, 0xC0000101, 0xC0000102, 0xC0000103, 0x40000118,
 };
 static_assert(ARRAY_SIZE(known_msrs) <= FAKE_MSRS, "room for all");
 
@@ -73,7 +78,7 @@ static int vm_map(struct engine_vm *evm, u64 gpa, u64 bytes, void *hva, bool wri
 	if (!ret && !free_slot)
 		ret = -ENOSPC;
 	if (!ret) {
-		*free_slot = (struct fake_slot){ gpa, bytes, hva, writable, true };
+		*free_slot = (struct fake_slot){ gpa, bytes, hva, writable, true, false };
 		record_locked(vm, FAKE_MAP, gpa, bytes, 0);
 	}
 	pthread_mutex_unlock(&vm->lock);
@@ -95,6 +100,44 @@ static int vm_unmap(struct engine_vm *evm, u64 gpa)
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return ret;
+}
+
+static int vm_track(struct engine_vm *evm, u64 gpa, bool on)
+{
+	struct fake_vm *vm = fake_vm(evm);
+	int ret = -ENOENT;
+
+	pthread_mutex_lock(&vm->lock);
+	for (u32 i = 0; i < FAKE_SLOTS && ret; i++) {
+		if (!vm->slot[i].used || vm->slot[i].gpa != gpa)
+			continue;
+		vm->slot[i].tracked = on;
+		ret = 0;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return ret;
+}
+
+static int vm_written(struct engine_vm *evm, u64 gpa, u64 *bitmap)
+{
+	struct fake_vm *vm = fake_vm(evm);
+	struct fake_slot s = fake_slot_at(evm, gpa);
+	u32 kept = 0;
+
+	if (!s.hva || s.gpa != gpa || !s.tracked)
+		return -ENOENT;
+	pthread_mutex_lock(&vm->lock);
+	for (u32 i = 0; i < vm->written_count; i++) {
+		u64 page = (vm->written[i] - gpa) / PAGE_BYTES;
+
+		if (vm->written[i] - gpa < s.bytes)
+			bitmap[page / 64] |= BIT64(page % 64);
+		else
+			vm->written[kept++] = vm->written[i];
+	}
+	vm->written_count = kept;
+	pthread_mutex_unlock(&vm->lock);
+	return 0;
 }
 
 static int vm_msi(struct engine_vm *vm, u64 address, u32 data)
@@ -125,10 +168,20 @@ static void vm_irqfd_remove(struct engine_vm *vm, struct engine_irqfd *f)
 	record(fake_vm(vm), FAKE_IRQFD_REMOVE, 0, 0, f->gsi);
 }
 
-static int vm_ioeventfd(struct engine_vm *vm, u64 addr, u32 size, bool mmio, int fd, bool add)
+static int vm_ioeventfd(struct engine_vm *evm, u64 addr, u32 size, bool mmio, const u64 *match,
+			int fd, bool add)
 {
-	record(fake_vm(vm), FAKE_IOEVENTFD, addr, add, (u64)fd);
-	return 0;
+	struct fake_vm *vm = fake_vm(evm);
+	int ret;
+
+	pthread_mutex_lock(&vm->lock);
+	ret = add ? vm->ioeventfd_error : 0;
+	vm->ioeventfd.size = size;
+	vm->ioeventfd.any_value = !match;
+	vm->ioeventfd.match = match ? *match : 0;
+	record_locked(vm, FAKE_IOEVENTFD, addr, add, (u64)fd);
+	pthread_mutex_unlock(&vm->lock);
+	return ret;
 }
 
 static int vm_ioapic_route(struct engine_vm *vm, u32 pin, u64 address, u32 data)
@@ -167,6 +220,12 @@ static u64 tsc_now(struct engine_vm *vm)
 	return __atomic_load_n(&fake_vm(vm)->tsc, __ATOMIC_ACQUIRE);
 }
 
+static int tsc_set(struct engine_vm *vm, u64 tsc)
+{
+	fake_tsc_set(vm, tsc);
+	return 0;
+}
+
 static int vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
 {
 	struct fake_vcpu *v = calloc(1, sizeof(*v));
@@ -177,6 +236,8 @@ static int vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
 	v->vm = fake_vm(vm);
 	v->mode = (struct engine_mode){ 0, true, true };
 	v->completed = true;
+	v->activity = id ? ENGINE_WAITS_FOR_SIPI : ENGINE_RUNS;
+	v->xcr0 = 1;
 	for (u32 i = 0; i < ARRAY_SIZE(known_msrs); i++)
 		v->msr[i].index = known_msrs[i];
 	pthread_mutex_init(&v->lock, NULL);
@@ -191,13 +252,23 @@ static void vcpu_destroy(struct engine_vcpu *vcpu)
 
 	pthread_mutex_destroy(&v->lock);
 	pthread_cond_destroy(&v->wake);
+	free(v->cpuid);
 	free(v->step);
 	free(v);
 }
 
 static int vcpu_set_cpuid(struct engine_vcpu *vcpu, const struct engine_cpuid *e, u32 count)
 {
-	record(fake_vcpu(vcpu)->vm, FAKE_SET_CPUID, 0, count, vcpu->id);
+	struct fake_vcpu *v = fake_vcpu(vcpu);
+	struct engine_cpuid *copy = calloc(count ? count : 1, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, e, count * sizeof(*copy));
+	free(v->cpuid);
+	v->cpuid = copy;
+	v->cpuid_count = count;
+	record(v->vm, FAKE_SET_CPUID, 0, count, vcpu->id);
 	return 0;
 }
 
@@ -237,6 +308,30 @@ static int vcpu_complete(struct engine_vcpu *vcpu)
 	default:
 		break;
 	}
+	return 0;
+}
+
+static int vcpu_drop(struct engine_vcpu *vcpu, u32 flags)
+{
+	struct fake_vcpu *v = fake_vcpu(vcpu);
+
+	if (!v->completed)
+		record(v->vm, FAKE_DROP, vcpu->regs->rip, flags, vcpu->id);
+	v->completed = true;
+	return 0;
+}
+
+static int vcpu_get_events(struct engine_vcpu *vcpu, struct engine_events *out)
+{
+	*out = fake_vcpu(vcpu)->events;
+	return 0;
+}
+
+static int vcpu_set_events(struct engine_vcpu *vcpu, const struct engine_events *in)
+{
+	if (in->injected == ENGINE_EVENT_EXCEPTION && (in->vector > 31 || in->vector == 2))
+		return -EINVAL;
+	fake_vcpu(vcpu)->events = *in;
 	return 0;
 }
 
@@ -309,6 +404,43 @@ static int vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16])
 	return 0;
 }
 
+/* The vectors are those of vcpu_get_xmm(). */
+static int vcpu_get_fpu(struct engine_vcpu *vcpu, struct engine_fpu *out)
+{
+	*out = fake_vcpu(vcpu)->fpu;
+	return vcpu_get_xmm(vcpu, out->xmm);
+}
+
+static int vcpu_set_fpu(struct engine_vcpu *vcpu, const struct engine_fpu *in)
+{
+	fake_vcpu(vcpu)->fpu = *in;
+	return vcpu_set_xmm(vcpu, in->xmm);
+}
+
+static int vcpu_get_debugregs(struct engine_vcpu *vcpu, struct engine_debugregs *out)
+{
+	*out = fake_vcpu(vcpu)->debugregs;
+	return 0;
+}
+
+static int vcpu_set_debugregs(struct engine_vcpu *vcpu, const struct engine_debugregs *in)
+{
+	fake_vcpu(vcpu)->debugregs = *in;
+	return 0;
+}
+
+static int vcpu_get_activity(struct engine_vcpu *vcpu, enum engine_activity *out)
+{
+	*out = fake_vcpu(vcpu)->activity;
+	return 0;
+}
+
+static int vcpu_set_activity(struct engine_vcpu *vcpu, enum engine_activity activity)
+{
+	fake_vcpu(vcpu)->activity = activity;
+	return 0;
+}
+
 static u64 *find_msr(struct engine_vcpu *vcpu, u32 index)
 {
 	struct fake_vcpu *v = fake_vcpu(vcpu);
@@ -345,10 +477,54 @@ static int vcpu_irq_pending(struct engine_vcpu *vcpu)
 	return __atomic_load_n(&fake_vcpu(vcpu)->irq_pending, __ATOMIC_ACQUIRE);
 }
 
-/* Linear is physical. */
-static int vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa)
+static int vcpu_get_lapic(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES])
 {
-	*gpa = gva;
+	memcpy(regs, fake_vcpu(vcpu)->lapic, ENGINE_LAPIC_BYTES);
+	return 0;
+}
+
+static int vcpu_set_lapic(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTES])
+{
+	memcpy(fake_vcpu(vcpu)->lapic, regs, ENGINE_LAPIC_BYTES);
+	record(fake_vcpu(vcpu)->vm, FAKE_SET_LAPIC, 0, 0, vcpu->id);
+	return 0;
+}
+
+static int vcpu_get_xsave(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES])
+{
+	memcpy(area, fake_vcpu(vcpu)->xsave, ENGINE_XSAVE_BYTES);
+	return 0;
+}
+
+static int vcpu_set_xsave(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTES])
+{
+	if (fake_vcpu(vcpu)->xsave_refused)
+		return -EINVAL;
+	memcpy(fake_vcpu(vcpu)->xsave, area, ENGINE_XSAVE_BYTES);
+	record(fake_vcpu(vcpu)->vm, FAKE_SET_XSAVE, 0, 0, vcpu->id);
+	return 0;
+}
+
+static int vcpu_get_xcr0(struct engine_vcpu *vcpu, u64 *value)
+{
+	*value = fake_vcpu(vcpu)->xcr0;
+	return 0;
+}
+
+/* Without x87 the register cannot be loaded. */
+static int vcpu_set_xcr0(struct engine_vcpu *vcpu, u64 value)
+{
+	if (!(value & 1))
+		return -EINVAL;
+	fake_vcpu(vcpu)->xcr0 = value;
+	return 0;
+}
+
+static int vcpu_extint(struct engine_vcpu *vcpu, u8 vector)
+{
+	if (fake_vcpu(vcpu)->extint_pending)
+		return -EEXIST;
+	record(fake_vcpu(vcpu)->vm, FAKE_EXTINT, 0, vector, vcpu->id);
 	return 0;
 }
 
@@ -358,6 +534,8 @@ const struct engine_ops fake_ops = {
 	.vm_destroy = vm_destroy,
 	.vm_map = vm_map,
 	.vm_unmap = vm_unmap,
+	.vm_track = vm_track,
+	.vm_written = vm_written,
 	.vm_msi = vm_msi,
 	.vm_irqfd_add = vm_irqfd_add,
 	.vm_irqfd_update = vm_irqfd_update,
@@ -367,6 +545,7 @@ const struct engine_ops fake_ops = {
 	.cpuid_supported = cpuid_supported,
 	.tsc_hz = tsc_hz,
 	.tsc_now = tsc_now,
+	.tsc_set = tsc_set,
 	.vcpu_create = vcpu_create,
 	.vcpu_destroy = vcpu_destroy,
 	.vcpu_set_cpuid = vcpu_set_cpuid,
@@ -374,15 +553,30 @@ const struct engine_ops fake_ops = {
 	.vcpu_kick = vcpu_kick,
 	.vcpu_mode = vcpu_mode,
 	.vcpu_complete = vcpu_complete,
+	.vcpu_drop = vcpu_drop,
+	.vcpu_get_events = vcpu_get_events,
+	.vcpu_set_events = vcpu_set_events,
 	.vcpu_inject_exception = vcpu_inject_exception,
 	.vcpu_get_sregs = vcpu_get_sregs,
 	.vcpu_set_sregs = vcpu_set_sregs,
 	.vcpu_get_xmm = vcpu_get_xmm,
 	.vcpu_set_xmm = vcpu_set_xmm,
+	.vcpu_get_fpu = vcpu_get_fpu,
+	.vcpu_set_fpu = vcpu_set_fpu,
+	.vcpu_get_debugregs = vcpu_get_debugregs,
+	.vcpu_set_debugregs = vcpu_set_debugregs,
+	.vcpu_get_activity = vcpu_get_activity,
+	.vcpu_set_activity = vcpu_set_activity,
 	.vcpu_get_msr = vcpu_get_msr,
 	.vcpu_set_msr = vcpu_set_msr,
 	.vcpu_irq_pending = vcpu_irq_pending,
-	.vcpu_translate = vcpu_translate,
+	.vcpu_get_lapic = vcpu_get_lapic,
+	.vcpu_set_lapic = vcpu_set_lapic,
+	.vcpu_get_xsave = vcpu_get_xsave,
+	.vcpu_set_xsave = vcpu_set_xsave,
+	.vcpu_get_xcr0 = vcpu_get_xcr0,
+	.vcpu_set_xcr0 = vcpu_set_xcr0,
+	.vcpu_extint = vcpu_extint,
 };
 
 struct engine fake_engine = { .ops = &fake_ops };
@@ -478,6 +672,17 @@ struct fake_slot fake_slot_at(struct engine_vm *evm, u64 gpa)
 			found = vm->slot[i];
 	pthread_mutex_unlock(&vm->lock);
 	return found;
+}
+
+void fake_write(struct engine_vm *evm, u64 gpa)
+{
+	struct fake_vm *vm = fake_vm(evm);
+	struct fake_slot s = fake_slot_at(evm, gpa);
+
+	pthread_mutex_lock(&vm->lock);
+	if (s.hva && s.tracked && vm->written_count < FAKE_WRITTEN)
+		vm->written[vm->written_count++] = gpa;
+	pthread_mutex_unlock(&vm->lock);
 }
 
 void fake_fail_maps(struct engine_vm *evm, u32 n)

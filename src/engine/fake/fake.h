@@ -15,7 +15,8 @@
 #define FAKE_TSC_HZ    1000000000ull
 #define FAKE_RECORDS   256 /* kept; older ones are only counted */
 #define FAKE_SLOTS     128
-#define FAKE_MSRS      24
+#define FAKE_MSRS      56
+#define FAKE_WRITTEN   64
 #define FAKE_OUT_BYTES 2 /* OUT imm8, AL: what completing a hypercall adds to RIP */
 
 enum fake_call {
@@ -25,11 +26,15 @@ enum fake_call {
 	FAKE_IRQFD_ADD,	   /* a: address, b: data, c: gsi */
 	FAKE_IRQFD_UPDATE, /* the same */
 	FAKE_IRQFD_REMOVE, /* c: gsi */
-	FAKE_IOEVENTFD,	   /* a: address, b: add, c: fd */
+	FAKE_IOEVENTFD,	   /* a: address, b: add, c: fd; also fake_vm's doorbell */
 	FAKE_IOAPIC_ROUTE, /* a: address, b: data, c: pin */
 	FAKE_EXCEPTION,	   /* a: RIP, b: vector, c: error code as u64 */
 	FAKE_SET_CPUID,	   /* b: entries, c: vCPU id */
 	FAKE_SET_MSR,	   /* a: index, b: value, c: vCPU id */
+	FAKE_DROP,	   /* a: RIP, b: flags, c: vCPU id */
+	FAKE_EXTINT,	   /* b: vector, c: vCPU id */
+	FAKE_SET_LAPIC,	   /* c: vCPU id */
+	FAKE_SET_XSAVE,	   /* c: vCPU id */
 	FAKE_CALLS,
 };
 
@@ -41,7 +46,7 @@ struct fake_record {
 struct fake_slot {
 	u64 gpa, bytes;
 	void *hva;
-	bool writable, used;
+	bool writable, used, tracked;
 };
 
 struct fake_vm {
@@ -54,7 +59,15 @@ struct fake_vm {
 	struct fake_record record[FAKE_RECORDS]; /* ring: the newest is records - 1 */
 	u32 records;
 	struct fake_slot slot[FAKE_SLOTS];
-	u32 map_fails; /* so many of the next vm_map() give -ENOSPC */
+	struct {
+		u32 size;
+		bool any_value;
+		u64 match;
+	} ioeventfd;		   /* the newest */
+	int ioeventfd_error;	   /* what the next vm_ioeventfd() that adds gives, if not 0 */
+	u32 map_fails;		   /* so many of the next vm_map() give -ENOSPC */
+	u64 written[FAKE_WRITTEN]; /* pages, until vm_written() takes them */
+	u32 written_count;
 	u32 next_gsi;
 };
 
@@ -71,7 +84,18 @@ struct fake_vcpu {
 	struct engine_regs regs;
 	struct engine_sregs sregs;
 	struct engine_mode mode; /* default: 64-bit, CPL 0 */
+	struct engine_events events;
 	u8 xmm[16][16];
+	struct engine_fpu fpu; /* but for xmm */
+	struct engine_debugregs debugregs;
+	enum engine_activity activity;
+	u8 lapic[ENGINE_LAPIC_BYTES];
+	u8 xsave[ENGINE_XSAVE_BYTES];
+	u64 xcr0;
+	struct engine_cpuid *cpuid; /* as last set */
+	u32 cpuid_count;
+	bool extint_pending; /* vcpu_extint() gives -EEXIST */
+	bool xsave_refused;  /* vcpu_set_xsave() gives -EINVAL */
 	struct engine_msr msr[FAKE_MSRS];
 	bool completed;	      /* the last exit's instruction is finished */
 	bool irq_pending;     /* atomic */
@@ -120,6 +144,8 @@ struct fake_record fake_last(struct engine_vm *vm, enum fake_call call);
 void fake_forget(struct engine_vm *vm);
 /* The slot that contains @gpa, or one with a NULL hva. */
 struct fake_slot fake_slot_at(struct engine_vm *vm, u64 gpa);
+/* The guest writes to @gpa. */
+void fake_write(struct engine_vm *vm, u64 gpa);
 /* The next @n vm_map() calls fail. */
 void fake_fail_maps(struct engine_vm *vm, u32 n);
 

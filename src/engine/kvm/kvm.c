@@ -3,6 +3,7 @@
  * The VM side of the KVM back end: memory slots, interrupt routes, and the
  * settings that keep every Hyper-V and paravirtual emulation of KVM's out.
  */
+#include "base/fd.h"
 #include "engine/kvm/kvm.h"
 
 #include <errno.h>
@@ -36,8 +37,10 @@ static int enable_cap(int fd, u32 cap, u64 arg)
 }
 
 /* A range whose bitmap denies everything: each access exits, whatever KVM knows of the register. */
-static int trap_synthetic_msrs(int fd)
+static int trap_synthetic_msrs(int fd, bool unknown_too)
 {
+	u64 reasons =
+		KVM_MSR_EXIT_REASON_FILTER | (unknown_too ? (u64)KVM_MSR_EXIT_REASON_UNKNOWN : 0);
 	static u8 deny_all[SYNTHETIC_MSR_COUNT / 8];
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
@@ -46,7 +49,7 @@ static int trap_synthetic_msrs(int fd)
 			      .base = SYNTHETIC_MSR_FIRST,
 			      .bitmap = deny_all } },
 	};
-	int ret = enable_cap(fd, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER);
+	int ret = enable_cap(fd, KVM_CAP_X86_USER_SPACE_MSR, reasons);
 
 	return ret < 0 ? ret : kvm_ioctl(fd, KVM_X86_SET_MSR_FILTER, &filter);
 }
@@ -62,11 +65,13 @@ static int vm_setup(struct kvm_vm *vm, const struct engine_vm_config *cfg)
 	ret = enable_cap(vm->fd, KVM_CAP_SPLIT_IRQCHIP, KVM_IOAPIC_PINS);
 	if (ret < 0)
 		return ret;
+	/* One port of all, whose OUT would be executed when it exits. Older hosts: it is. */
+	enable_cap(vm->fd, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_OUT_7E_INC_RIP);
 	ret = enable_cap(vm->fd, KVM_CAP_X2APIC_API,
 			 KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
 	if (ret < 0)
 		return ret;
-	return cfg->trap_msrs ? trap_synthetic_msrs(vm->fd) : 0;
+	return cfg->trap_msrs ? trap_synthetic_msrs(vm->fd, cfg->trap_unknown_msrs) : 0;
 }
 
 static int vm_create(void *ctx, const struct engine_vm_config *cfg, struct engine_vm **out)
@@ -82,14 +87,16 @@ static int vm_create(void *ctx, const struct engine_vm_config *cfg, struct engin
 			       .max_vcpus = cfg->max_vcpus,
 			       .hypercall_port = cfg->hypercall_port };
 	pthread_mutex_init(&vm->lock, NULL);
+	list_init(&vm->vcpus);
 	vm->fd = kvm_ioctl(e->fd, KVM_CREATE_VM, NULL);
 	if (vm->fd < 0) {
 		ret = vm->fd;
 		goto free;
 	}
-	ret = vm_setup(vm, cfg);
+	ret = fd_affordable(vm->fd) ? vm_setup(vm, cfg) : -EMFILE;
 	if (ret < 0)
 		goto close;
+	vm->xsave_bytes = kvm_ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)KVM_CAP_XSAVE2);
 	vm->tsc_offset = 0 - __rdtsc(); /* the guest's TSC starts at 0 */
 	*out = &vm->vm;
 	return 0;
@@ -110,21 +117,34 @@ static void vm_destroy(struct engine_vm *v)
 	free(vm);
 }
 
-static int set_slot(struct kvm_vm *vm, u32 slot, u64 gpa, u64 bytes, void *hva, bool writable)
+/* @bytes 0 deletes it. */
+static int set_slot(struct kvm_vm *vm, u32 slot, const struct kvm_slot *s, u64 bytes, bool track)
 {
 	struct kvm_userspace_memory_region r = {
 		.slot = slot,
-		.flags = writable ? 0 : KVM_MEM_READONLY,
-		.guest_phys_addr = gpa,
+		.flags = (s->writable ? 0 : KVM_MEM_READONLY) |
+			 (track ? KVM_MEM_LOG_DIRTY_PAGES : 0),
+		.guest_phys_addr = s->gpa,
 		.memory_size = bytes,
-		.userspace_addr = (u64)(uintptr_t)hva,
+		.userspace_addr = (u64)(uintptr_t)s->hva,
 	};
 
 	return kvm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r);
 }
 
+/* KVM_SLOTS_MAX: there is none. */
+static u32 find_slot_locked(const struct kvm_vm *vm, u64 gpa)
+{
+	u32 i = 0;
+
+	while (i < KVM_SLOTS_MAX && !(vm->slot[i].used && vm->slot[i].gpa == gpa))
+		i++;
+	return i;
+}
+
 static int vm_map(struct engine_vm *v, u64 gpa, u64 bytes, void *hva, bool writable)
 {
+	const struct kvm_slot s = { gpa, bytes, hva, true, writable };
 	struct kvm_vm *vm = kvm_vm_of(v);
 	int ret = -ENOSPC;
 	u32 i;
@@ -133,11 +153,9 @@ static int vm_map(struct engine_vm *v, u64 gpa, u64 bytes, void *hva, bool writa
 	for (i = 0; i < KVM_SLOTS_MAX && vm->slot[i].used; i++)
 		;
 	if (i < KVM_SLOTS_MAX)
-		ret = set_slot(vm, i, gpa, bytes, hva, writable);
-	if (ret >= 0) {
-		vm->slot[i].used = true;
-		vm->slot[i].gpa = gpa;
-	}
+		ret = set_slot(vm, i, &s, bytes, false);
+	if (ret >= 0)
+		vm->slot[i] = s;
 	pthread_mutex_unlock(&vm->lock);
 	return ret;
 }
@@ -146,15 +164,42 @@ static int vm_unmap(struct engine_vm *v, u64 gpa)
 {
 	struct kvm_vm *vm = kvm_vm_of(v);
 	int ret = -ENOENT;
+	u32 i;
 
 	pthread_mutex_lock(&vm->lock);
-	for (u32 i = 0; i < KVM_SLOTS_MAX; i++) {
-		if (!vm->slot[i].used || vm->slot[i].gpa != gpa)
-			continue;
-		ret = set_slot(vm, i, gpa, 0, NULL, true);
+	i = find_slot_locked(vm, gpa);
+	if (i < KVM_SLOTS_MAX) {
+		ret = set_slot(vm, i, &vm->slot[i], 0, false);
 		vm->slot[i].used = ret < 0;
-		break;
 	}
+	pthread_mutex_unlock(&vm->lock);
+	return ret;
+}
+
+static int vm_track(struct engine_vm *v, u64 gpa, bool on)
+{
+	struct kvm_vm *vm = kvm_vm_of(v);
+	int ret = -ENOENT;
+	u32 i;
+
+	pthread_mutex_lock(&vm->lock);
+	i = find_slot_locked(vm, gpa);
+	if (i < KVM_SLOTS_MAX)
+		ret = set_slot(vm, i, &vm->slot[i], vm->slot[i].bytes, on);
+	pthread_mutex_unlock(&vm->lock);
+	return ret;
+}
+
+static int vm_written(struct engine_vm *v, u64 gpa, u64 *bitmap)
+{
+	struct kvm_vm *vm = kvm_vm_of(v);
+	struct kvm_dirty_log log = { .dirty_bitmap = bitmap };
+	int ret = -ENOENT;
+
+	pthread_mutex_lock(&vm->lock);
+	log.slot = find_slot_locked(vm, gpa);
+	if (log.slot < KVM_SLOTS_MAX)
+		ret = kvm_ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log);
 	pthread_mutex_unlock(&vm->lock);
 	return ret;
 }
@@ -266,13 +311,16 @@ static void vm_irqfd_remove(struct engine_vm *v, struct engine_irqfd *irqfd)
 	pthread_mutex_unlock(&vm->lock);
 }
 
-static int vm_ioeventfd(struct engine_vm *v, u64 addr, u32 size, bool mmio, int fd, bool add)
+static int vm_ioeventfd(struct engine_vm *v, u64 addr, u32 size, bool mmio, const u64 *match,
+			int fd, bool add)
 {
 	struct kvm_ioeventfd e = {
+		.datamatch = match ? *match : 0,
 		.addr = addr,
 		.len = size,
 		.fd = fd,
 		.flags = (mmio ? 0 : (u32)KVM_IOEVENTFD_FLAG_PIO) |
+			 (match ? (u32)KVM_IOEVENTFD_FLAG_DATAMATCH : 0) |
 			 (add ? 0 : (u32)KVM_IOEVENTFD_FLAG_DEASSIGN),
 	};
 
@@ -316,7 +364,25 @@ static u64 tsc_hz(struct engine_vm *vm)
 
 static u64 tsc_now(struct engine_vm *vm)
 {
-	return __rdtsc() + kvm_vm_of(vm)->tsc_offset;
+	return __rdtsc() + __atomic_load_n(&kvm_vm_of(vm)->tsc_offset, __ATOMIC_ACQUIRE);
+}
+
+/* One offset for all vCPUs, those to come included. */
+static int tsc_set(struct engine_vm *v, u64 tsc)
+{
+	struct kvm_vm *vm = kvm_vm_of(v);
+	struct list *pos;
+	int ret = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	__atomic_store_n(&vm->tsc_offset, tsc - __rdtsc(), __ATOMIC_RELEASE);
+	list_for_each(pos, &vm->vcpus) {
+		int err = kvm_vcpu_tsc_follow(list_entry(pos, struct kvm_vcpu, link));
+
+		ret = ret < 0 ? ret : err;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return ret;
 }
 
 const struct engine_ops kvm_engine_ops = {
@@ -325,6 +391,8 @@ const struct engine_ops kvm_engine_ops = {
 	.vm_destroy = vm_destroy,
 	.vm_map = vm_map,
 	.vm_unmap = vm_unmap,
+	.vm_track = vm_track,
+	.vm_written = vm_written,
 	.vm_msi = vm_msi,
 	.vm_irqfd_add = vm_irqfd_add,
 	.vm_irqfd_update = vm_irqfd_update,
@@ -334,6 +402,7 @@ const struct engine_ops kvm_engine_ops = {
 	.cpuid_supported = cpuid_supported,
 	.tsc_hz = tsc_hz,
 	.tsc_now = tsc_now,
+	.tsc_set = tsc_set,
 	.vcpu_create = kvm_vcpu_create,
 	.vcpu_destroy = kvm_vcpu_destroy,
 	.vcpu_set_cpuid = kvm_vcpu_set_cpuid,
@@ -341,15 +410,30 @@ const struct engine_ops kvm_engine_ops = {
 	.vcpu_kick = kvm_vcpu_kick,
 	.vcpu_mode = kvm_vcpu_mode,
 	.vcpu_complete = kvm_vcpu_complete,
+	.vcpu_drop = kvm_vcpu_drop,
+	.vcpu_get_events = kvm_vcpu_get_events,
+	.vcpu_set_events = kvm_vcpu_set_events,
 	.vcpu_inject_exception = kvm_vcpu_inject_exception,
 	.vcpu_get_sregs = kvm_vcpu_get_sregs,
 	.vcpu_set_sregs = kvm_vcpu_set_sregs,
 	.vcpu_get_xmm = kvm_vcpu_get_xmm,
 	.vcpu_set_xmm = kvm_vcpu_set_xmm,
+	.vcpu_get_fpu = kvm_vcpu_get_fpu,
+	.vcpu_set_fpu = kvm_vcpu_set_fpu,
+	.vcpu_get_debugregs = kvm_vcpu_get_debugregs,
+	.vcpu_set_debugregs = kvm_vcpu_set_debugregs,
+	.vcpu_get_activity = kvm_vcpu_get_activity,
+	.vcpu_set_activity = kvm_vcpu_set_activity,
 	.vcpu_get_msr = kvm_vcpu_get_msr,
 	.vcpu_set_msr = kvm_vcpu_set_msr,
 	.vcpu_irq_pending = kvm_vcpu_irq_pending,
-	.vcpu_translate = kvm_vcpu_translate,
+	.vcpu_get_lapic = kvm_vcpu_get_lapic,
+	.vcpu_set_lapic = kvm_vcpu_set_lapic,
+	.vcpu_get_xsave = kvm_vcpu_get_xsave,
+	.vcpu_set_xsave = kvm_vcpu_set_xsave,
+	.vcpu_get_xcr0 = kvm_vcpu_get_xcr0,
+	.vcpu_set_xcr0 = kvm_vcpu_set_xcr0,
+	.vcpu_extint = kvm_vcpu_extint,
 };
 
 int kvm_engine_open(struct engine *out)

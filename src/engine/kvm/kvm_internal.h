@@ -6,11 +6,12 @@
 #include <linux/kvm.h>
 #include <pthread.h>
 
+#include "base/list.h"
 #include "engine/engine.h"
 
 #define KVM_IOAPIC_PINS	  24u
 #define KVM_ROUTES_MAX	  1024u
-#define KVM_SLOTS_MAX	  512u
+#define KVM_SLOTS_MAX	  4096u
 #define KVM_CPUID_ENTRIES 256u
 
 struct kvm_engine {
@@ -24,13 +25,16 @@ struct kvm_vm {
 	int fd;
 	u32 max_vcpus;
 	u16 hypercall_port;
-	u64 tsc_offset; /* the same for all vCPUs: guest TSC = host TSC + offset */
-	u64 tsc_hz;	/* known once a vCPU exists */
+	int xsave_bytes; /* of an area as the kernel writes it; 0: a page, no more is said */
+	u64 tsc_offset;	 /* atomic; the same for all vCPUs: guest TSC = host TSC + offset */
+	u64 tsc_hz;	 /* known once a vCPU exists */
 
-	pthread_mutex_t lock; /* guards slots and routes */
-	struct {
-		u64 gpa;
-		bool used;
+	pthread_mutex_t lock; /* guards slots, routes and vcpus */
+	struct list vcpus;    /* struct kvm_vcpu */
+	struct kvm_slot {
+		u64 gpa, bytes;
+		void *hva;
+		bool used, writable;
 	} slot[KVM_SLOTS_MAX];
 	/* Routes below KVM_IOAPIC_PINS are the IO-APIC's, the others irqfds'. */
 	struct {
@@ -43,11 +47,18 @@ struct kvm_vm {
 struct kvm_vcpu {
 	struct engine_vcpu vcpu;
 	struct kvm_vm *vm;
+	struct list link;
 	int fd;
 	struct kvm_run *run;
 	bool answer_due; /* the exit expects an answer or completion at the next KVM_RUN */
+	/* A dropped IN or OUT is still KVM's; gone once RIP has moved. */
+	bool stale_io;
+	u64 stale_rip;
+	/* The shared area holds what the vCPU has. */
+	bool sregs_shared, events_shared;
 	pthread_t thread;
 	bool has_thread; /* atomic: thread is set */
+	bool kicked;	 /* atomic: since the last run() that was interrupted */
 };
 
 static inline struct kvm_vm *kvm_vm_of(struct engine_vm *vm)
@@ -73,16 +84,33 @@ int kvm_vcpu_run(struct engine_vcpu *vcpu);
 void kvm_vcpu_kick(struct engine_vcpu *vcpu);
 struct engine_mode kvm_vcpu_mode(struct engine_vcpu *vcpu);
 int kvm_vcpu_complete(struct engine_vcpu *vcpu);
+int kvm_vcpu_drop(struct engine_vcpu *vcpu, u32 flags);
+
+int kvm_vcpu_tsc_follow(struct kvm_vcpu *v);
 
 /* kvm_state.c */
 int kvm_vcpu_inject_exception(struct engine_vcpu *vcpu, u8 vector, s64 error_code);
+int kvm_vcpu_get_events(struct engine_vcpu *vcpu, struct engine_events *out);
+int kvm_vcpu_set_events(struct engine_vcpu *vcpu, const struct engine_events *in);
 int kvm_vcpu_get_sregs(struct engine_vcpu *vcpu, struct engine_sregs *out);
 int kvm_vcpu_set_sregs(struct engine_vcpu *vcpu, const struct engine_sregs *in);
 int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16]);
 int kvm_vcpu_set_xmm(struct engine_vcpu *vcpu, const u8 xmm[16][16]);
+int kvm_vcpu_get_fpu(struct engine_vcpu *vcpu, struct engine_fpu *out);
+int kvm_vcpu_set_fpu(struct engine_vcpu *vcpu, const struct engine_fpu *in);
+int kvm_vcpu_get_debugregs(struct engine_vcpu *vcpu, struct engine_debugregs *out);
+int kvm_vcpu_set_debugregs(struct engine_vcpu *vcpu, const struct engine_debugregs *in);
+int kvm_vcpu_get_activity(struct engine_vcpu *vcpu, enum engine_activity *out);
+int kvm_vcpu_set_activity(struct engine_vcpu *vcpu, enum engine_activity activity);
 int kvm_vcpu_get_msr(struct engine_vcpu *vcpu, u32 index, u64 *value);
 int kvm_vcpu_set_msr(struct engine_vcpu *vcpu, u32 index, u64 value);
 int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu);
-int kvm_vcpu_translate(struct engine_vcpu *vcpu, u64 gva, u64 *gpa);
+int kvm_vcpu_get_lapic(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES]);
+int kvm_vcpu_set_lapic(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTES]);
+int kvm_vcpu_get_xsave(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES]);
+int kvm_vcpu_set_xsave(struct engine_vcpu *vcpu, const u8 area[ENGINE_XSAVE_BYTES]);
+int kvm_vcpu_get_xcr0(struct engine_vcpu *vcpu, u64 *value);
+int kvm_vcpu_set_xcr0(struct engine_vcpu *vcpu, u64 value);
+int kvm_vcpu_extint(struct engine_vcpu *vcpu, u8 vector);
 
 #endif

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "engine/kvm/kvm_internal.h"
 
 #define SYNC_FIELDS (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS)
@@ -33,16 +34,23 @@ static void kick_handler_install(void)
 	sigaction(kick_signal(), &sa, NULL);
 }
 
+int kvm_vcpu_tsc_follow(struct kvm_vcpu *v)
+{
+	u64 offset = __atomic_load_n(&v->vm->tsc_offset, __ATOMIC_ACQUIRE);
+	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL,
+				       .attr = KVM_VCPU_TSC_OFFSET,
+				       .addr = (u64)(uintptr_t)&offset };
+
+	return kvm_ioctl(v->fd, KVM_SET_DEVICE_ATTR, &tsc);
+}
+
 static int vcpu_setup(struct kvm_vcpu *v)
 {
 	struct kvm_enable_cap pv = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = { 1 } };
-	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL,
-				       .attr = KVM_VCPU_TSC_OFFSET,
-				       .addr = (u64)(uintptr_t)&v->vm->tsc_offset };
 	int ret;
 
 	kvm_ioctl(v->fd, KVM_ENABLE_CAP, &pv); /* older hosts keep their harmless PV registers */
-	ret = kvm_ioctl(v->fd, KVM_SET_DEVICE_ATTR, &tsc);
+	ret = kvm_vcpu_tsc_follow(v);
 	if (ret < 0)
 		return ret;
 	ret = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, NULL);
@@ -50,6 +58,17 @@ static int vcpu_setup(struct kvm_vcpu *v)
 		return ret;
 	v->vm->tsc_hz = (u64)ret * 1000;
 	return 0;
+}
+
+/* Before it is made: KVM never lets go of the id of a vCPU. */
+static bool another_fd(const struct kvm_vm *vm)
+{
+	int next = dup(vm->fd);
+	bool affordable = next >= 0 && fd_affordable(next);
+
+	if (next >= 0)
+		close(next);
+	return affordable;
 }
 
 int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
@@ -62,7 +81,8 @@ int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
 		return -ENOMEM;
 	pthread_once(&once, kick_handler_install);
 	*v = (struct kvm_vcpu){ .vcpu = { .ops = vm->ops, .id = id }, .vm = kvm_vm_of(vm) };
-	v->fd = kvm_ioctl(v->vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)id);
+	v->fd = another_fd(v->vm) ? kvm_ioctl(v->vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)id)
+				  : -EMFILE;
 	if (v->fd < 0) {
 		ret = v->fd;
 		goto free;
@@ -80,6 +100,9 @@ int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out)
 	ret = kvm_ioctl(v->fd, KVM_GET_REGS, &v->run->s.regs.regs);
 	if (ret < 0)
 		goto unmap;
+	pthread_mutex_lock(&v->vm->lock);
+	list_add_tail(&v->vm->vcpus, &v->link);
+	pthread_mutex_unlock(&v->vm->lock);
 	*out = &v->vcpu;
 	return 0;
 unmap:
@@ -95,6 +118,9 @@ void kvm_vcpu_destroy(struct engine_vcpu *vcpu)
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
 
+	pthread_mutex_lock(&v->vm->lock);
+	list_del(&v->link);
+	pthread_mutex_unlock(&v->vm->lock);
 	munmap(v->run, v->vm->engine->run_bytes);
 	close(v->fd);
 	free(v);
@@ -259,6 +285,113 @@ static void give_answers(struct kvm_vcpu *v)
 	v->vcpu.regs_dirty = v->vcpu.rax_only = false;
 }
 
+/* Every return of KVM_RUN brings the registers that were asked for. */
+static int run_ioctl(struct kvm_vcpu *v)
+{
+	int ret = ioctl(v->fd, KVM_RUN, NULL);
+
+	/* Taken; or the vCPU waits for SIPI, and KVM has put its own in their place. */
+	v->run->kvm_dirty_regs = 0;
+	v->sregs_shared = v->run->kvm_valid_regs & KVM_SYNC_X86_SREGS;
+	v->events_shared = v->run->kvm_valid_regs & KVM_SYNC_X86_EVENTS;
+	return ret;
+}
+
+/*
+ * KVM_RUN that only finishes what the last one left. A kick that comes in between
+ * must still be seen by the next run.
+ */
+static int run_pending(struct kvm_vcpu *v)
+{
+	int ret;
+
+	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	ret = run_ioctl(v) < 0 ? -errno : 0;
+	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST))
+		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	return ret;
+}
+
+/*
+ * What KVM is to read is given as zeros, and what comes of it undone. An
+ * instruction may stop several times: each part of a long access, and what it does
+ * with what it read.
+ */
+#define PARTS_MAX 4096
+
+static int finish_with_zeros(struct kvm_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	int ret = 0;
+
+	for (u32 i = 0; i < PARTS_MAX && ret == 0; i++) {
+		if (run->exit_reason == KVM_EXIT_IO && run->io.direction == KVM_EXIT_IO_IN)
+			memset((u8 *)run + run->io.data_offset, 0,
+			       (size_t)run->io.size * run->io.count);
+		else if (run->exit_reason == KVM_EXIT_MMIO && !run->mmio.is_write)
+			memset(run->mmio.data, 0, sizeof(run->mmio.data));
+		ret = run_pending(v);
+	}
+	/* EFAULT: what it writes to is not there; that part is not KVM's any more either. */
+	return ret == -EINTR || ret == -EFAULT ? 0 : ret == 0 ? -EBUSY : ret;
+}
+
+/* One element of a repeated string instruction is enough. */
+static void give_rcx_one(struct kvm_vcpu *v)
+{
+	v->vcpu.regs->rcx = 1;
+	v->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+}
+
+static int drop_now(struct kvm_vcpu *v, u32 flags)
+{
+	struct engine_regs want = *v->vcpu.regs;
+	struct kvm_vcpu_events events;
+	struct kvm_xsave vectors;
+	bool saved = (flags & ENGINE_DROP_VECTOR) && kvm_ioctl(v->fd, KVM_GET_XSAVE, &vectors) == 0;
+	int ret = kvm_ioctl(v->fd, KVM_GET_VCPU_EVENTS, &events);
+
+	if (ret < 0)
+		return ret;
+	if (flags & ENGINE_DROP_REP)
+		give_rcx_one(v);
+	ret = finish_with_zeros(v);
+	*v->vcpu.regs = want;
+	/* Registers first: setting them drops a pending exception. */
+	if (ret == 0)
+		ret = kvm_ioctl(v->fd, KVM_SET_REGS, v->vcpu.regs);
+	v->vcpu.regs_dirty = ret < 0;
+	/* Finishing ends an interrupt shadow, and may raise a single-step trap. */
+	events.flags &= KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_PAYLOAD;
+	if (ret == 0)
+		ret = kvm_ioctl(v->fd, KVM_SET_VCPU_EVENTS, &events);
+	v->events_shared = false;
+	if (ret == 0 && saved)
+		ret = kvm_ioctl(v->fd, KVM_SET_XSAVE, &vectors);
+	return ret;
+}
+
+/*
+ * KVM forgets an IN or OUT whose RIP was moved, which is what a parent does that
+ * has finished it. Only in protected mode: before that some processors have KVM
+ * emulate the instruction, which would be finished whatever RIP says.
+ */
+int kvm_vcpu_drop(struct engine_vcpu *vcpu, u32 flags)
+{
+	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+
+	if (!v->answer_due)
+		return 0;
+	v->answer_due = false;
+	if ((flags & ENGINE_DROP_PORT) && (v->run->s.regs.sregs.cr0 & 1)) {
+		v->stale_io = true;
+		v->stale_rip = vcpu->regs->rip;
+		return 0;
+	}
+	return drop_now(v, flags);
+}
+
 int kvm_vcpu_run(struct engine_vcpu *vcpu)
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
@@ -270,8 +403,13 @@ int kvm_vcpu_run(struct engine_vcpu *vcpu)
 	}
 	if (v->answer_due && vcpu->exit.kind == ENGINE_EXIT_HYPERCALL && (err = give_result(v)) < 0)
 		return err;
+	if (v->stale_io) {
+		v->stale_io = false;
+		if (vcpu->regs->rip == v->stale_rip && (err = drop_now(v, 0)) < 0)
+			return err;
+	}
 	give_answers(v);
-	if (ioctl(v->fd, KVM_RUN, NULL) == 0) {
+	if (run_ioctl(v) == 0) {
 		translate_exit(v);
 		return 0;
 	}
@@ -279,7 +417,8 @@ int kvm_vcpu_run(struct engine_vcpu *vcpu)
 	v->answer_due = false;
 	switch (err) {
 	case EINTR:
-		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&v->kicked, false, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 		vcpu->exit.kind = ENGINE_EXIT_INTR;
 		return 0;
 	case EAGAIN: /* a vCPU that waits for INIT or SIPI */
@@ -298,6 +437,7 @@ void kvm_vcpu_kick(struct engine_vcpu *vcpu)
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
 
+	__atomic_store_n(&v->kicked, true, __ATOMIC_SEQ_CST);
 	/* Seen by a KVM_RUN that has not begun; the signal ends one that has. */
 	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&v->has_thread, __ATOMIC_ACQUIRE))
@@ -309,7 +449,6 @@ int kvm_vcpu_complete(struct engine_vcpu *vcpu)
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
 	bool hypercall = vcpu->exit.kind == ENGINE_EXIT_HYPERCALL;
 	u64 rax = vcpu->regs->rax;
-	u8 kicked;
 	int ret;
 
 	if (!v->answer_due)
@@ -318,14 +457,10 @@ int kvm_vcpu_complete(struct engine_vcpu *vcpu)
 		give_eax(v);
 	give_answers(v);
 	v->answer_due = false;
-	kicked = __atomic_exchange_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-	ret = ioctl(v->fd, KVM_RUN, NULL);
-	/* A kick that came in between must still be seen by the next run. */
-	if (!kicked)
-		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	ret = run_pending(v);
 	if (hypercall) {
 		vcpu->regs->rax = rax;
 		vcpu->regs_dirty = true;
 	}
-	return ret < 0 && errno != EINTR ? -errno : 0;
+	return ret == -EINTR ? 0 : ret;
 }
