@@ -219,11 +219,9 @@ echo @dmesg; dmesg | grep -E 'BUG:|WARNING:|Oops|blocked for more|stuck|not resp
 
 
 def hotplug_case(role, kernel, cpus):
-    @case(f"{role}-cpu-hotplug-{kernel}-{cpus}vp", suite="boot" if cpus < 4 else "soak", timeout=500)
-    def run():
-        image = kernel_73() if kernel == "7.3" else kernel
-        if kernel == "7.3" and not (image and os.path.exists(image)):
-            return skip("Linux 7 is not built: tools/linux build 7.3 --unpatched")
+    @case(f"{role}-cpu-hotplug-{kernel}-{cpus}vp", suite="boot" if cpus < 4 else "soak", timeout=500,
+          kernels=("7.3 --unpatched",) if kernel == "7.3" else ())
+    def run(image=kernel):
         net = () if role == "root" else ("--net", "user")
         r = boot(image, "--role", role, "--cpus", str(cpus), "--json", *net,
                  sh=HOTPLUG.replace("echo @dmesg", ("" if role == "root" else NET.replace("echo @end; ", "")) +

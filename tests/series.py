@@ -11,7 +11,10 @@ import contextlib, os, re, shutil, signal, subprocess, sys, time
 import boots
 from boots import Run, boot, case, check, scratch
 
-import roles        # for --kernels
+RETRY = os.environ.get("NESTOR_INCUBATOR_RETRY")
+import roles        # for --kernels; what it imports takes that variable away
+if RETRY is not None:
+    os.environ["NESTOR_INCUBATOR_RETRY"] = RETRY
 
 THEIRS = set(boots.cases)
 
@@ -370,7 +373,7 @@ def main():
         return 0
     if sys.argv[1:2] == ["--kernels"]:
         wanted = {k for name, ks in boots.needs.items() for k in ks
-                  if boots.cases[name][0] in sys.argv[2:]}
+                  if boots.cases.get(name, ("",))[0] in sys.argv[2:]}
         # Whole series and none of it first: if time runs out, that is what most tests need.
         for k in sorted(wanted, key=lambda k: ("--flavour" in k, "--without" in k, k)):
             print(k)
