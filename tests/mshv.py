@@ -180,7 +180,7 @@ cat /sys/devices/system/clocksource/clocksource0/current_clocksource
 dd if=/dev/urandom of=/r bs=64k count=8 2>/dev/null
 dd if=/r of=/dev/vda bs=64k seek=1 conv=fsync 2>/dev/null; echo 3 >/proc/sys/vm/drop_caches
 dd if=/dev/vda of=/s bs=64k skip=1 count=8 2>/dev/null; cmp /r /s && echo "disk same"
-ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ping -c 2 -W 5 10.0.2.2 | grep -E 'packets'
+ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; n=0; until ping -c 2 -W 5 10.0.2.2 | grep -E 'packets.* 0% packet' || [ $n = 5 ]; do n=$((n + 1)); done
 a=$(date +%s); sleep 2; b=$(date +%s); echo "slept $((b - a))"
 i=0; while [ $i -lt $(nproc) ]; do taskset $(printf %x $((1 << i))) sh -c 'n=0; while [ $n -lt 2000 ]; do n=$((n + 1)); done'; i=$((i + 1)); done
 grep -E 'LOC|RES' /proc/interrupts; echo "machine done"

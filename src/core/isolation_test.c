@@ -114,16 +114,18 @@ static void test_an_overlay_that_cannot_be_seen_again(void **state)
 		assert_false(map->overlays.used[i]);
 }
 
-/* The same of a parent: it gives the page away, where its memory begins. */
-static void test_an_overlay_over_a_page_given_away(void **state)
+/* The same of a parent, where its memory begins: a page with an overlay cannot be given away. */
+static void test_an_overlay_over_a_page_to_give_away(void **state)
 {
 	struct vp *vp = cc.ct.vp[0];
 
 	core_test_write(vp, HV_X64_MSR_SIEFP, HV_MSR_PAGE_ENABLE);
 	core_test_write(vp, HV_X64_MSR_SIMP, HV_MSR_PAGE_ENABLE);
-	assert_int_equal(deposit_one(HV_PARTITION_ID_SELF, 0), HV_STATUS_SUCCESS);
+	assert_int_equal(deposit_one(HV_PARTITION_ID_SELF, 0), HV_STATUS_INVALID_PARAMETER);
 	core_test_write(vp, HV_X64_MSR_SIMP, 0);
+	assert_int_equal(deposit_one(HV_PARTITION_ID_SELF, 0), HV_STATUS_INVALID_PARAMETER);
 	core_test_write(vp, HV_X64_MSR_SIEFP, 0);
+	assert_int_equal(deposit_one(HV_PARTITION_ID_SELF, 0), HV_STATUS_SUCCESS);
 	assert_int_equal(gmem_count(&cc.ct.gmem), 1);
 	assert_non_null(fake_slot_at(cc.ct.vm, 0).hva);
 }
@@ -225,7 +227,7 @@ int main(void)
 		CC_TEST(test_apic_ids_where_vps_are_missing),
 		CC_TEST(test_overlays_that_move_cost_nothing),
 		CC_TEST(test_an_overlay_that_cannot_be_seen_again),
-		CC_TEST(test_an_overlay_over_a_page_given_away),
+		CC_TEST(test_an_overlay_over_a_page_to_give_away),
 		CC_TEST(test_cpuid_results_are_paid_for),
 		CC_TEST(test_doorbells_leave_descriptors),
 		CC_TEST(test_bits_of_page_tables),
