@@ -415,15 +415,17 @@ def soak(image):
 qemu-img create -q -f qcow2 -b {image} -F raw root.qcow2 || exit 1
 truncate -s 512M data.img
 iperf3 -s -p {port} >server.log 2>&1 & server=$!
-$N run --name {name} --role nested-root --kernel 6.12 --cpus 8 --memory 1G --disk root.qcow2,format=qcow2 \\
+($N run --name {name} --role nested-root --kernel 6.12 --cpus 8 --memory 1G --disk root.qcow2,format=qcow2 \\
     --disk data.img --net user --timeout {limit} --json --append "root=LABEL=nestor-root rw" -- bash -c {sh} \\
-    >out.txt 2>err.txt & run=$!
-while kill -0 $run 2>/dev/null && ! grep -qs ^asked out.txt; do sleep 1; done
+    >out.txt 2>err.txt; echo $? >code) &
+while ! [ -e code ] && ! grep -qs ^asked out.txt; do sleep 1; done
 echo @stat1; $N stat {name} --json; echo @; echo @kvp; $N kvp get {name} OSName; echo @; sleep 10
 echo @stat2; $N stat {name} --json; echo @; echo @stop; $N stop {name} --timeout 60; echo $?; echo @
-wait $run; code=$?; cat out.txt; echo; echo @status; echo $code; echo @; kill $server; cat err.txt >&2
+while ! [ -e code ]; do sleep 1; done
+cat out.txt; echo; echo @status; cat code; echo @; kill $server; cat err.txt >&2
 """, timeout=limit + 60)
     r.err = "\n".join(l for l in r.err.splitlines() if not l.startswith("{"))
+    check("the machine ends by itself", r.section("status").strip() == "0", r)
     begin, end = r.section("begin"), dict(re.findall(r"^(\w+\.\w+) (\d+)$", r.section("end"), re.M))
     check("eight processors at the beginning", begin.startswith("8\n"), begin)
     check("and at the end", r.section("end").startswith("8\n"), r.section("end"))
