@@ -393,18 +393,20 @@ def soak(image):
 qemu-img create -q -f qcow2 -b {image} -F raw root.qcow2 || exit 1
 truncate -s 512M data.img
 iperf3 -s -p {port} >server.log 2>&1 & server=$!
-$N run --name {name} --role nested-root --kernel 6.12 --cpus 8 --memory 1G --disk root.qcow2,format=qcow2 \\
+($N run --name {name} --role nested-root --kernel 6.12 --cpus 8 --memory 1G --disk root.qcow2,format=qcow2 \\
     --disk data.img --net user --timeout {limit} --json --append "root=LABEL=nestor-root rw" -- bash -c {sh} \\
-    >out.txt 2>err.txt & run=$!
-tail -n +1 -f out.txt & tail=$!
-while kill -0 $run 2>/dev/null && ! grep -q ^asked out.txt; do sleep 1; done
-echo; echo @stat1; $N stat {name} --json; echo @; echo @kvp; $N kvp get {name} OSName; echo @; sleep 10
+    >out.txt 2>err.txt; echo $? >code) &
+while ! [ -e code ] && ! grep -qs ^asked out.txt; do sleep 1; done
+echo @stat1; $N stat {name} --json; echo @; echo @kvp; $N kvp get {name} OSName; echo @; sleep 10
 echo @stat2; $N stat {name} --json; echo @; echo @stop; $N stop {name} --timeout 60; echo $?; echo @
-wait $run; echo; echo @status; echo $?; echo @; kill $server $tail; cat err.txt >&2
+while ! [ -e code ]; do sleep 1; done
+cat out.txt; echo; echo @status; cat code; echo @; kill $server; cat err.txt >&2
 """, timeout=limit + 60)
+    r.err = "\n".join(l for l in r.err.splitlines() if not l.startswith("{"))
+    check("the machine ends by itself", r.section("status").strip() == "0", r)
     begin, end = r.section("begin"), dict(re.findall(r"^(\w+\.\w+) (\d+)$", r.section("end"), re.M))
-    check("eight processors at the beginning", begin.startswith("8\n"), r)
-    check("and at the end", r.section("end").startswith("8\n"), r)
+    check("eight processors at the beginning", begin.startswith("8\n"), begin)
+    check("and at the end", r.section("end").startswith("8\n"), r.section("end"))
     for what, text in (("fio", "rounds of fio verify"), ("net", "iperf3 runs end well"),
                        ("ping", "floods of pings lose nothing"), ("cpu", "processors come back")):
         check(f"{end.get(what + '.ok', 0)} {text}, none fails",
@@ -413,19 +415,17 @@ wait $run; echo; echo @status; echo $?; echo @; kill $server $tail; cat err.txt 
     check("each processor's timer, disk and network still work",
           [c for c, n in each if int(n) > 0] == [str(c) for c in range(8)], r.section("each"))
     check("nothing in the kernel's log", not r.section("dmesg").strip(), r.section("dmesg"))
-    check("the key-value service answers", "Debian" in r.section("kvp"), r)
+    check("the key-value service answers", "Debian" in r.section("kvp"), r.section("kvp"))
     try:
         one, two = (json.loads(r.section(s)) for s in ("stat1", "stat2"))
     except ValueError:
         return check("its state can be read", False, r)
-    moved = {c.get("device", c.get("name")): c["packets"] - o["packets"]
-             for o, c in zip(one["channels"], two["channels"])}
-    beat = [n for name, n in moved.items() if "heartbeat" in name]
-    check("the heartbeat goes on", beat and beat[0] > 0, moved)
+    beats = [c["packets"] for s in (one, two) for c in s["channels"] if c["device"] == "heartbeat"]
+    check("the heartbeat goes on", len(beats) == 2 and beats[1] > beats[0], beats)
     check("no message waits", two["held"]["messages"] == 0, two["held"])
     check("the pool paid for eight processors and nothing else",
           two["deposits"]["in_use"] == 3 * 7, two["deposits"])
-    check("it shuts down when asked", r.section("stop").strip().endswith("0"), r)
+    check("it shuts down when asked", r.section("stop").strip().endswith("0"), r.section("stop"))
 
 
 if __name__ == "__main__":
