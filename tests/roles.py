@@ -217,6 +217,10 @@ for c in cpu[1-9]*; do echo 1 >$c/online; done; echo @round all 1 $(nproc) 0 0
 echo @timers; i=0; while [ $i -lt $(nproc) ]; do taskset $(printf %x $((1 << i))) sleep 0.02 && echo $i; i=$((i + 1)); done
 echo @dmesg; dmesg | grep -E 'BUG:|WARNING:|Oops|blocked for more|stuck|not responding'; echo @end; sleep 1; """
 
+# Linux 6.1 frees a processor's hypercall page before its interrupts leave it, for which the root
+# would make hypercalls: the processor must have none.
+AWAY_6_1 = "for f in /proc/irq/*/smp_affinity; do echo 1 >$f; done 2>/dev/null; "
+
 
 def hotplug_case(role, kernel, cpus):
     @case(f"{role}-cpu-hotplug-{kernel}-{cpus}vp", suite="boot" if cpus < 4 else "soak", timeout=500,
@@ -224,7 +228,7 @@ def hotplug_case(role, kernel, cpus):
     def run(image=kernel):
         net = () if role == "root" else ("--net", "user")
         r = boot(image, "--role", role, "--cpus", str(cpus), "--json", *net,
-                 sh=HOTPLUG.replace("echo @dmesg", ("" if role == "root" else NET.replace("echo @end; ", "")) +
+                 sh=(AWAY_6_1 if kernel == "6.1" else "") + HOTPLUG.replace("echo @dmesg", ("" if role == "root" else NET.replace("echo @end; ", "")) +
                                     "echo @dmesg"))
         check("the command ends with 0", r.code == 0, r)
         rounds = re.findall(r"^@round (cpu\d+) (\d) (\d+) (\d) (\d+)$", r.out, re.M)
@@ -286,10 +290,10 @@ def linux7_power_off(kernel):
 
 # --- from one kernel into the next ---
 
-KEXEC = """#!/bin/bash
+KEXEC = "#!/bin/bash\n" + vmbus.WAIT + """
 if grep -q second /proc/cmdline; then
     echo @second; nproc; cat /kept; grep ' / ' /proc/mounts; ls /sys/bus/vmbus/devices | wc -l
-    ip link set eth0 up; dhclient eth0; ip -4 -o addr show eth0
+    modprobe virtio_net; wait_for /sys/class/net/eth0; ip link set eth0 up; dhclient eth0; ip -4 -o addr show eth0
     dmesg | grep -E 'BUG|Oops|WARNING:|hung|running (as root|on a nested)|Vmbus version'
     dd if=/dev/zero of=/big bs=1M count=64 conv=fsync 2>/dev/null; md5sum /big; stress_memory; echo @
     exit 0

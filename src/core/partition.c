@@ -363,7 +363,9 @@ static enum vp_fault tsc_frequency_read(struct vp *vp, u32 i, u64 *value)
 
 static enum vp_fault apic_frequency_read(struct vp *vp, u32 i, u64 *value)
 {
-	*value = ENGINE_APIC_BUS_HZ;
+	struct engine_vm *vm = vp->partition->clock->vm;
+
+	*value = vm->ops->apic_hz(vm);
 	return VP_OK;
 }
 

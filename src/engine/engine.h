@@ -15,9 +15,6 @@
 
 #include "base/types.h"
 
-/* Ticks of the local APIC timer before its divider. KVM's default bus frequency. */
-#define ENGINE_APIC_BUS_HZ 1000000000ull
-
 /* The registers of a local APIC as it shows them, 16 bytes apart. */
 #define ENGINE_LAPIC_BYTES 1024u
 /* The most that vcpu_get_xsave() gives: every component a back end hands to a guest. */
@@ -221,6 +218,8 @@ struct engine_ops {
 	int (*cpuid_supported)(void *engine, struct engine_cpuid *out, u32 *count);
 	/* Guest TSC frequency in Hz. */
 	u64 (*tsc_hz)(struct engine_vm *vm);
+	/* Ticks per second of the local APIC's timer, before its divider. */
+	u64 (*apic_hz)(struct engine_vm *vm);
 	/* The guest's TSC now: what RDTSC would give on any of its vCPUs. Any thread. */
 	u64 (*tsc_now)(struct engine_vm *vm);
 	/* From now on it counts from @tsc. No vCPU of the VM is in run(). */

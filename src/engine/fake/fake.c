@@ -215,6 +215,11 @@ static u64 tsc_hz(struct engine_vm *vm)
 	return fake_vm(vm)->tsc_hz;
 }
 
+static u64 apic_hz(struct engine_vm *vm)
+{
+	return FAKE_APIC_HZ;
+}
+
 static u64 tsc_now(struct engine_vm *vm)
 {
 	return __atomic_load_n(&fake_vm(vm)->tsc, __ATOMIC_ACQUIRE);
@@ -544,6 +549,7 @@ const struct engine_ops fake_ops = {
 	.vm_ioapic_route = vm_ioapic_route,
 	.cpuid_supported = cpuid_supported,
 	.tsc_hz = tsc_hz,
+	.apic_hz = apic_hz,
 	.tsc_now = tsc_now,
 	.tsc_set = tsc_set,
 	.vcpu_create = vcpu_create,

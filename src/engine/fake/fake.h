@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 
 #define FAKE_TSC_HZ    1000000000ull
+#define FAKE_APIC_HZ   100000000ull
 #define FAKE_RECORDS   256 /* kept; older ones are only counted */
 #define FAKE_SLOTS     128
 #define FAKE_MSRS      56

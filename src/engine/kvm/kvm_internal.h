@@ -27,7 +27,8 @@ struct kvm_vm {
 	u16 hypercall_port;
 	int xsave_bytes; /* of an area as the kernel writes it; 0: a page, no more is said */
 	u64 tsc_offset;	 /* atomic; the same for all vCPUs: guest TSC = host TSC + offset */
-	u64 tsc_hz;	 /* known once a vCPU exists */
+	u64 apic_hz;
+	u64 tsc_hz; /* known once a vCPU exists */
 
 	pthread_mutex_t lock; /* guards slots, routes and vcpus */
 	struct list vcpus;    /* struct kvm_vcpu */
