@@ -56,7 +56,7 @@ static void create(void)
 	check(kvm_engine_open(&engine), "KVM");
 	check(engine_vm_create(&engine, &vc, &ct.vm), "VM");
 	ct.ram_bytes = RAM;
-	check(gmem_backing_create(&backing, "test", RAM), "RAM");
+	check(gmem_backing_create(&backing, "test", RAM, true), "RAM");
 	ct.ram = backing.hva;
 	check(ct.vm->ops->vm_map(ct.vm, 0, RAM, backing.guest, true), "slot");
 	check(gmem_init(&ct.gmem), "memory");

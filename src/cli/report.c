@@ -247,6 +247,7 @@ static void print_json(FILE *out, const struct machine_config *cfg, struct machi
 		       const struct machine_report *r)
 {
 	json_t *o = json_object();
+	char *text;
 
 	json_object_set_new(o, "role", json_string(role_profiles[cfg->role].name));
 	json_object_set_new(o, "kernel", json_string(r->kernel[0] ? r->kernel : cfg->kernel));
@@ -262,8 +263,11 @@ static void print_json(FILE *out, const struct machine_config *cfg, struct machi
 	json_object_set_new(o, "exits_to_init", integer(r->init_exits));
 	machine_counts_json(o, m, r);
 	json_object_set_new(o, "crash", r->crashed ? crash_json(&r->crash) : json_null());
-	json_dumpf(o, out, JSON_COMPACT);
-	fputc('\n', out);
+	/* At once: standard error has no buffer, and jansson writes each sign by itself. */
+	text = json_dumps(o, JSON_COMPACT);
+	if (text)
+		fprintf(out, "%s\n", text);
+	free(text);
 	json_decref(o);
 }
 

@@ -129,7 +129,7 @@ static inline int core_test_ram(struct core_test *ct, u8 *ram)
 		memset(ram, 0, ct->ram_bytes);
 		return gmem_add(&ct->gmem, 0, ct->ram_bytes, ram, GMEM_RAM);
 	}
-	if (gmem_backing_create(&ct->own_ram, "test-ram", ct->ram_bytes) < 0)
+	if (gmem_backing_create(&ct->own_ram, "test-ram", ct->ram_bytes, true) < 0)
 		return -1;
 	ct->ram = ct->own_ram.hva;
 	return gmem_add_backing(&ct->gmem, 0, ct->ram_bytes, &ct->own_ram, 0, GMEM_RAM);

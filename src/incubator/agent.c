@@ -917,6 +917,8 @@ int main(void)
 		close(fd);
 	/* Each run of pages of a child partition is a mapping. */
 	write_file("/proc/sys/vm/max_map_count", "16777216\n");
+	/* For who asks: a fault of the memory below a guest is dear here. */
+	write_file("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise\n");
 	load_modules();
 	network_up();
 

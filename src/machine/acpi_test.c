@@ -25,7 +25,7 @@ static int setup(void **state)
 
 	memset(&b, 0, sizeof(b));
 	*state = &b;
-	return gmem_init(&b.gm) ? -1 : ram_create(&b.gm, 64 * MIB, &b.ram);
+	return gmem_init(&b.gm) ? -1 : ram_create(&b.gm, 64 * MIB, false, &b.ram);
 }
 
 static int teardown(void **state)

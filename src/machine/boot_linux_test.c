@@ -39,7 +39,7 @@ static int setup_bytes(void **state, u64 bytes)
 	snprintf(b.path, sizeof(b.path), "/proc/self/fd/%d", b.fd);
 	if (b.fd < 0 || gmem_init(&b.gm))
 		return -1;
-	return ram_create(&b.gm, bytes, &b.ram);
+	return ram_create(&b.gm, bytes, false, &b.ram);
 }
 
 static int setup(void **state)
@@ -397,13 +397,13 @@ static void test_ram_sizes(void **state)
 	struct ram ram = { 0 };
 
 	assert_int_equal(gmem_init(&gm), 0);
-	assert_int_equal(ram_create(&gm, 64 * MIB - 1, &ram), -EINVAL);
-	assert_int_equal(ram_create(&gm, LAYOUT_RAM_MAX + 1, &ram), -E2BIG);
-	assert_int_equal(ram_create(&gm, 64 * MIB + 1, &ram), 0);
+	assert_int_equal(ram_create(&gm, 64 * MIB - 1, false, &ram), -EINVAL);
+	assert_int_equal(ram_create(&gm, LAYOUT_RAM_MAX + 1, false, &ram), -E2BIG);
+	assert_int_equal(ram_create(&gm, 64 * MIB + 1, false, &ram), 0);
 	assert_int_equal(ram.low_bytes, 64 * MIB + 4096);
 	ram_destroy(&gm, &ram);
 	ram_destroy(&gm, &ram);
-	assert_int_equal(ram_create(&gm, 3 * GIB + 4096, &ram), 0);
+	assert_int_equal(ram_create(&gm, 3 * GIB + 4096, false, &ram), 0);
 	assert_int_equal(ram.high_bytes, 4096);
 	assert_ptr_equal(gmem_ptr(&gm, 4 * GIB, 4096), ram.backing.hva + 3 * GIB);
 	assert_null(gmem_ptr(&gm, 3 * GIB, 1));

@@ -46,7 +46,7 @@ static u64 copy_inside(const struct file *f, u64 offset, const u8 *dst, u64 len)
 	off_t from = (off_t)offset;
 	u64 done = 0;
 
-	if (!b || dst < b->hva || dst >= b->hva + b->bytes ||
+	if (!b || b->fd < 0 || dst < b->hva || dst >= b->hva + b->bytes ||
 	    len > (u64)(b->hva + b->bytes - dst) || lseek(b->fd, dst - b->hva, SEEK_SET) < 0)
 		return 0;
 	while (done < len) {

@@ -340,11 +340,13 @@ static int create_platform(struct machine *m, const struct machine_config *cfg)
 
 static int create_memory(struct machine *m, const struct machine_config *cfg, struct error *err)
 {
+	/* A root lends pages to children and to those who serve its devices, and donates others. */
+	bool shared = m->role->hv_pages || m->role->offer.privileges & HV_PRIV_CREATE_PARTITIONS;
 	int ret = gmem_init(&m->gmem);
 
 	if (ret)
 		return error_errno(err, ret, "guest memory");
-	ret = ram_create(&m->gmem, cfg->memory_bytes, &m->ram);
+	ret = ram_create(&m->gmem, cfg->memory_bytes, shared, &m->ram);
 	if (ret)
 		return error_errno(err, ret, "guest memory");
 	for (u32 i = 0; i < gmem_count(&m->gmem); i++) {
@@ -374,7 +376,7 @@ static int create_vcpus(struct machine *m, u32 count)
 /* Memory for the pages a hypervisor chooses, reserved in the guest's memory map. */
 static int create_hv_pages(struct machine *m, struct gmem_backing *b, u64 gpa, u32 cpus)
 {
-	int ret = gmem_backing_create(b, "nestor-hv-pages", hv_pages_bytes(cpus));
+	int ret = gmem_backing_create(b, "nestor-hv-pages", hv_pages_bytes(cpus), false);
 
 	if (!ret)
 		ret = gmem_add(&m->gmem, gpa, b->bytes, b->hva, GMEM_RESERVED);

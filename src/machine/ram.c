@@ -5,7 +5,7 @@
 
 #include "machine/layout.h"
 
-int ram_create(struct gmem *gm, u64 bytes, struct ram *out)
+int ram_create(struct gmem *gm, u64 bytes, bool shared, struct ram *out)
 {
 	int ret;
 
@@ -16,7 +16,7 @@ int ram_create(struct gmem *gm, u64 bytes, struct ram *out)
 	bytes = align_up(bytes, PAGE_BYTES);
 	out->low_bytes = min_u64(bytes, LAYOUT_LOW_END);
 	out->high_bytes = bytes - out->low_bytes;
-	ret = gmem_backing_create(&out->backing, "nestor-ram", bytes);
+	ret = gmem_backing_create(&out->backing, "nestor-ram", bytes, shared);
 	if (ret)
 		return ret;
 	ret = gmem_add_backing(gm, 0, out->low_bytes, &out->backing, 0, GMEM_RAM);

@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #define FIRST_ROOM 16u
+/* A huge page of the host. */
+#define HUGE_PAGE_BYTES (2 * MIB)
 
 struct gmem_map {
 	struct gmem_map *next_old;
@@ -534,42 +536,64 @@ void gmem_unhold(struct gmem *gm, u64 gpa)
 	pthread_mutex_unlock(&gm->lock);
 }
 
-int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes)
+/* Where a huge page of it can be one of the guest's too: GPAs begin at multiples of that size. */
+static u8 *map_block(int fd, u64 bytes)
+{
+	u64 room = bytes + HUGE_PAGE_BYTES;
+	u8 *p = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	u8 *at = (u8 *)align_up((uintptr_t)p, HUGE_PAGE_BYTES);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	if (mmap(at, bytes, PROT_READ | PROT_WRITE,
+		 MAP_FIXED | MAP_NORESERVE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED),
+		 fd, 0) == MAP_FAILED) {
+		int err = errno;
+
+		munmap(p, room);
+		errno = err;
+		return NULL;
+	}
+	if (at > p)
+		munmap(p, (u64)(at - p));
+	munmap(at + bytes, (u64)(p + room - (at + bytes)));
+	/* A wish: some hosts have none, or none for files. */
+	madvise(at, bytes, MADV_HUGEPAGE);
+	return at;
+}
+
+int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes, bool shared)
 {
 	int ret;
 
-	b->bytes = bytes;
-	b->fd = memfd_create(name, MFD_CLOEXEC);
-	if (b->fd < 0)
-		return -errno;
-	if (ftruncate(b->fd, (off_t)bytes) < 0)
-		goto fail;
-	b->hva = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, b->fd, 0);
-	if (b->hva == MAP_FAILED)
-		goto fail;
-	b->guest = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, b->fd, 0);
-	if (b->guest == MAP_FAILED) {
-		ret = -errno;
-		munmap(b->hva, bytes);
-		goto close;
+	*b = (struct gmem_backing){ .fd = -1, .bytes = align_up(bytes, PAGE_BYTES) };
+	if (shared) {
+		b->fd = memfd_create(name, MFD_CLOEXEC);
+		if (b->fd < 0)
+			return -errno;
+		if (ftruncate(b->fd, (off_t)b->bytes) < 0)
+			goto fail;
 	}
+	b->hva = map_block(b->fd, b->bytes);
+	if (!b->hva)
+		goto fail;
+	b->guest = shared ? map_block(b->fd, b->bytes) : b->hva;
+	if (!b->guest)
+		goto fail;
 	return 0;
 fail:
 	ret = -errno;
-close:
-	close(b->fd);
-	b->fd = -1;
-	b->hva = NULL;
+	gmem_backing_destroy(b);
 	return ret;
 }
 
 void gmem_backing_destroy(struct gmem_backing *b)
 {
-	if (!b->hva)
-		return;
-	munmap(b->hva, b->bytes);
-	munmap(b->guest, b->bytes);
-	close(b->fd);
-	b->hva = NULL;
-	b->fd = -1;
+	if (b->guest && b->guest != b->hva)
+		munmap(b->guest, b->bytes);
+	if (b->hva)
+		munmap(b->hva, b->bytes);
+	if (b->fd >= 0)
+		close(b->fd);
+	*b = (struct gmem_backing){ .fd = -1 };
 }

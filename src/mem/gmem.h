@@ -113,16 +113,17 @@ int gmem_hold(struct gmem *gm, u64 gpa);
 void gmem_unhold(struct gmem *gm, u64 gpa);
 
 /*
- * One shared anonymous block (a memfd), the backing of a VM's RAM. Sparse:
- * pages exist once touched. @fd is what vhost-user peers get.
+ * One block, the backing of a VM's RAM. Sparse: pages exist once touched. A shared one is a memfd:
+ * vhost-user peers and children map parts of it, and its pages can be taken from the guest alone.
+ * One that is not shared is cheaper: an ordinary host gives it huge pages.
  */
 struct gmem_backing {
-	int fd;
+	int fd; /* -1: not shared */
 	u8 *hva;
-	u8 *guest; /* a second mapping, for the engine */
+	u8 *guest; /* for the engine; of a shared block a second mapping, else @hva */
 	u64 bytes;
 };
-int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes);
+int gmem_backing_create(struct gmem_backing *b, const char *name, u64 bytes, bool shared);
 void gmem_backing_destroy(struct gmem_backing *b);
 
 #endif

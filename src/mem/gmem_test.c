@@ -152,7 +152,7 @@ static void test_a_held_page_is_not_donated_nor_a_donated_one_held(void **state)
 {
 	struct gmem_backing b;
 
-	assert_int_equal(gmem_backing_create(&b, "test", 40 * P), 0);
+	assert_int_equal(gmem_backing_create(&b, "test", 40 * P, true), 0);
 	assert_int_equal(gmem_add_backing(&gm, 64 * P, 40 * P, &b, 0, GMEM_RAM), 0);
 	assert_int_equal(gmem_hold(&gm, 65 * P), 0);
 	assert_int_equal(gmem_hold(&gm, 65 * P), 0);
@@ -179,7 +179,7 @@ static void test_a_region_knows_where_its_file_has_it(void **state)
 	struct gmem_backing b;
 	struct gmem_region r;
 
-	assert_int_equal(gmem_backing_create(&b, "test", 4 * P), 0);
+	assert_int_equal(gmem_backing_create(&b, "test", 4 * P, true), 0);
 	assert_int_equal(gmem_add_backing(&gm, 16 * P, 2 * P, &b, 2 * P, GMEM_RAM), 0);
 	assert_int_equal(gmem_add_backing(&gm, 20 * P, 3 * P, &b, 2 * P, GMEM_RAM), -EINVAL);
 	assert_int_equal(gmem_add_backing(&gm, 20 * P, 1 * P, &b, 5 * P, GMEM_RAM), -EINVAL);
@@ -210,12 +210,29 @@ static void test_a_backing_is_zero_shared_and_sparse(void **state)
 {
 	struct gmem_backing b;
 
-	assert_int_equal(gmem_backing_create(&b, "test", 1 * GIB), 0);
+	assert_int_equal(gmem_backing_create(&b, "test", 1 * GIB, true), 0);
 	assert_true(b.fd >= 0);
 	assert_int_equal(b.hva[1 * GIB - 1], 0);
 	gmem_backing_destroy(&b);
 	assert_null(b.hva);
 	gmem_backing_destroy(&b);
+}
+
+static void test_a_backing_lies_as_a_huge_page_does(void **state)
+{
+	struct gmem_backing b;
+
+	for (int shared = 0; shared < 2; shared++) {
+		assert_int_equal(gmem_backing_create(&b, "test", 4 * MIB + 1, shared), 0);
+		assert_int_equal(b.bytes, 4 * MIB + P);
+		assert_int_equal((uintptr_t)b.hva % (2 * MIB), 0);
+		assert_int_equal((uintptr_t)b.guest % (2 * MIB), 0);
+		assert_int_equal(b.fd >= 0, shared);
+		assert_int_equal(b.guest != b.hva, shared);
+		b.hva[4 * MIB] = 7;
+		assert_int_equal(b.guest[4 * MIB], 7);
+		gmem_backing_destroy(&b);
+	}
 }
 
 static void test_a_change_leaves_nothing_behind(void **state)
@@ -288,6 +305,7 @@ int main(void)
 		TEST(test_a_region_knows_where_its_file_has_it),
 		TEST(test_a_removed_region_is_gone),
 		TEST(test_a_backing_is_zero_shared_and_sparse),
+		TEST(test_a_backing_lies_as_a_huge_page_does),
 		TEST(test_a_change_leaves_nothing_behind),
 		TEST(test_the_map_grows_and_stays_sorted),
 		TEST(test_readers_see_a_whole_map_while_it_changes),

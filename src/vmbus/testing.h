@@ -174,7 +174,7 @@ FAKE_FN void guest_init(struct fake_guest *g, const struct vmbus_config *limits)
 	g->log = calloc(FAKE_LOG, sizeof(*g->log));
 	must(g->log);
 	must(gmem_init(&g->gm) == 0);
-	must(gmem_backing_create(&g->ram, "fake", FAKE_RAM_BYTES) == 0);
+	must(gmem_backing_create(&g->ram, "fake", FAKE_RAM_BYTES, true) == 0);
 	must(gmem_add(&g->gm, FAKE_RAM_GPA, FAKE_RAM_BYTES, g->ram.hva, GMEM_RAM) == 0);
 	g->loop = loop_create(&clock);
 	must(g->loop);
