@@ -48,6 +48,8 @@ def check(what, good, seen=None):
     print(("ok - " if good else "not ok - ") + what, flush=True)
     if not good:
         failures += 1
+        if isinstance(seen, Run):
+            print(f"#   all of it: {seen.keep()}")
         if seen is not None:
             for line in str(seen).splitlines()[-40:]:
                 print("#   " + line)
@@ -59,12 +61,24 @@ def skip(why):
     print(f"ok - nothing # SKIP {why}", flush=True)
 
 
+kept = []    # the runs of which a check failed
+
+
 class Run:
     """What a nestor command left behind."""
     def __init__(self, code, out, err, seconds):
         self.code, self.seconds = code, seconds
         self.out = out.decode(errors="replace").replace("\r", "")
         self.err = err.decode(errors="replace").replace("\r", "")
+
+    def keep(self):
+        """A file with all that was said: a log of tests only has the end."""
+        path = os.path.join(os.path.dirname(os.path.abspath(NESTOR)), f"failed-{'-'.join(sys.argv[1:])}.log")
+        if self not in kept:
+            with open(path, "a" if kept else "w") as f:
+                f.write(f"{self.out}\n--- standard error ---\n{self.err}\n")
+            kept.append(self)
+        return path
 
     def __str__(self):
         return f"status {self.code} after {self.seconds:.1f} s\n{self.out}\n{self.err}"
