@@ -19,14 +19,15 @@ static void once_out(void)
 	out8(0x80, 0); /* nobody's port */
 }
 
+/* It is decoded, checked and looked up, and does nothing: there is no such connection. */
 static void once_hypercall(void)
 {
-	hypercall(HVCALL_NOTIFY_LONG_SPIN_WAIT | HV_HYPERCALL_FAST, 1, 0);
+	hypercall(HVCALL_SIGNAL_EVENT | HV_HYPERCALL_FAST, 0xFFFFFF, 0);
 }
 
 static void once_nested_hypercall(void)
 {
-	hypercall(HVCALL_NOTIFY_LONG_SPIN_WAIT | HV_HYPERCALL_FAST | HV_HYPERCALL_NESTED, 1, 0);
+	hypercall(HVCALL_SIGNAL_EVENT | HV_HYPERCALL_FAST | HV_HYPERCALL_NESTED, 0xFFFFFF, 0);
 }
 
 static void once_msr(void)
