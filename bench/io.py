@@ -5,7 +5,8 @@
   bench/io.py [--seconds N] [--rounds N] [--json FILE] [--log FILE] [SIDE...]
 
 SIDE: guest (nestor, VMBus), qemu (QEMU on KVM, virtio), nested (nestor, role nested-root, VMBus of
-L0); all three unless named. They run in one machine (this one where KVM is usable, else one
+L0); all three unless named. And scsi: as qemu, but with its disk behind virtio-scsi, where Linux has
+its SCSI layer to go through as on VMBus. They run in one machine (this one where KVM is usable, else one
 incubator), in turn: a Debian root (tools/guest-image) on one disk, fio on another whose file is on
 a tmpfs, iperf3 to a server of the host through libslirp. A ratio above 1: the first named is
 faster. Exits per I/O are nestor's own count between two looks at the running guest. A round takes
@@ -17,7 +18,7 @@ HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.abspath(os.environ.get("BUILD", HERE + "/build"))
 NESTOR = BUILD + "/nestor"
 CPUS, MEMORY, DISK_MIB = 2, 640, 256
-SIDES = ("guest", "qemu", "nested")
+SIDES = ("guest", "qemu", "nested", "scsi")
 # name | fio's arguments | unit: which field of fio's --minimal counts (read, write IOPS; KiB/s)
 JOBS = (
     ("randread 4K QD1", "--rw=randread --bs=4k --iodepth=1", "iops"),
@@ -72,20 +73,22 @@ nestor() { # SIDE ROLE
     done
     wait $pid; cat out; cat err >&2
 }
-qemu() {
-    echo "@@qemu"; overlay
+qemu() { # SIDE DEVICE...
+    echo "@@$1"; shift; overlay
     timeout 900 qemu-system-x86_64 -accel kvm -M q35 -cpu host -smp $CPUS -m $MEMORY -nodefaults -no-user-config \
         -display none -serial stdio -no-reboot -kernel $VMLINUZ -initrd $D/initrd-qemu \
         -append "console=ttyS0 quiet panic=-1" \
         -object iothread,id=io0 \
         -blockdev qcow2,node-name=root,file.driver=file,file.filename=root.qcow2 -device virtio-blk-pci,drive=root \
         -blockdev raw,node-name=data,cache.direct=on,discard=unmap,file.driver=file,file.filename=data.img,file.aio=io_uring,file.cache.direct=on \
-        -device virtio-blk-pci,drive=data,iothread=io0 \
+        "$@" \
         -netdev user,id=n0 -device virtio-net-pci,netdev=n0 </dev/null
 }
 i=0; while [ $i -lt $ROUNDS ]; do
     for side in $SIDES; do
-        case $side in guest) nestor guest guest ;; nested) nestor nested nested-root ;; qemu) qemu ;; esac
+        case $side in guest) nestor guest guest ;; nested) nestor nested nested-root ;; 
+            qemu) qemu qemu -device virtio-blk-pci,drive=data,iothread=io0 ;;
+            scsi) qemu scsi -device virtio-scsi-pci,id=s0,iothread=io0 -device scsi-hd,drive=data,bus=s0.0 ;; esac
     done
     i=$((i + 1))
 done
@@ -121,7 +124,7 @@ exec busybox switch_root /root /bin/bash -c "$script" </dev/console >/dev/consol
 def virtio_initrd(path, kernel, script):
     deps = dict(l.rstrip("\n").split(":", 1) for l in open(kernel + "/modules/modules.dep"))
     order = []
-    for want in ("virtio_blk", "virtio_net"):
+    for want in ("virtio_blk", "virtio_net", "virtio_scsi", "sd_mod"):
         for p in deps:
             if os.path.basename(p).split(".")[0].replace("-", "_") == want:
                 order += [x for x in [*reversed(deps[p].split()), p] if x not in order]
@@ -204,7 +207,7 @@ def main():
     ap.add_argument("--log", help="keep what the guests said")
     ap.add_argument("sides", nargs="*", metavar="SIDE")
     a = ap.parse_args()
-    a.sides = a.sides or list(SIDES)
+    a.sides = a.sides or list(SIDES[:3])
     if set(a.sides) - set(SIDES):
         ap.error("known are: " + " ".join(SIDES))
     image = output(HERE + "/tools/guest-image", "--path")
@@ -238,7 +241,7 @@ def main():
     for side, part in re.findall(r"^@@(\w+)\n(.*?)(?=^@@|\Z)", text, re.M | re.S):
         sides[side].append(figures(part))
     rows = []
-    for own, peer, target in (("guest", "qemu", 1.0), ("nested", "guest", 0.97)):
+    for own, peer, target in (("guest", "qemu", 1.0), ("guest", "scsi", 1.0), ("nested", "guest", 0.97)):
         if {own, peer} <= set(a.sides):
             compare(rows, sides, own, peer, target)
     for side in ("guest", "nested"):

@@ -205,7 +205,7 @@ journal() { dumpe2fs -h root.img 2>/dev/null | grep -c needs_recovery; }
 goes_on() { at=$(says tick); wait_for tick $((at + 3)); [ $(says tick) -ge $((at + 3)) ] && echo goes on || echo stands still; }
 cat >look <<'END'
 says() { tr -d '\r' <out.txt | grep -c "^$1"; }
-n=0; while a=$(says tick); sleep 1; [ $(says tick) != $a ] && [ $n -lt 30 ]; do n=$((n + 1)); done
+n=0; while a=$(says tick); sleep 1; [ $(says tick) != $a ] && [ $n -lt 8 ]; do n=$((n + 1)); done
 a=$(says tick) b=$(says alive) n=0; while [ $(says alive) -lt $((b + 8)) ] && [ $n -lt 200 ]; do sleep 0.2; n=$((n + 1)); done
 echo ticks $(($(says tick) - a)) alive $(($(says alive) >= b + 8)) journal $(dumpe2fs -h root.img 2>/dev/null | grep -c needs_recovery)
 END
