@@ -1,20 +1,24 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Storage and network beside QEMU's virtio: fio and iperf3 in the same guest, same kernel and backing.
+"""Storage and network: fio and iperf3 in the same Debian guest, same kernel, same backing, three ways.
 
-  bench/io.py [--seconds N] [--rounds N] [--json FILE]
+  bench/io.py [--seconds N] [--rounds N] [--json FILE] [--log FILE] [SIDE...]
 
-Both guests run in one machine (this one where KVM is usable, else one incubator), in turn: a Debian
-root (tools/guest-image) on one disk, fio on another whose file is on a tmpfs, iperf3 to a server
-of the host through libslirp. Reads ratios above 1 as: nestor is faster. Exits per I/O are nestor's
-own count between two looks at the running guest.
+SIDE: guest (nestor, VMBus), qemu (QEMU on KVM, virtio), nested (nestor, role nested-root, VMBus of
+L0); all three unless named. And scsi: as qemu, but with its disk behind virtio-scsi, where Linux has
+its SCSI layer to go through as on VMBus. They run in one machine (this one where KVM is usable, else one
+incubator), in turn: a Debian root (tools/guest-image) on one disk, fio on another whose file is on
+a tmpfs, iperf3 to a server of the host through libslirp. A ratio above 1: the first named is
+faster. Exits per I/O are nestor's own count between two looks at the running guest. A round takes
+a minute or so for each side, and several in the incubator.
 """
-import argparse, json, os, re, statistics, subprocess, sys, tempfile
+import argparse, json, lzma, os, re, statistics, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.abspath(os.environ.get("BUILD", HERE + "/build"))
 NESTOR = BUILD + "/nestor"
 CPUS, MEMORY, DISK_MIB = 2, 640, 256
+SIDES = ("guest", "qemu", "nested", "scsi")
 # name | fio's arguments | unit: which field of fio's --minimal counts (read, write IOPS; KiB/s)
 JOBS = (
     ("randread 4K QD1", "--rw=randread --bs=4k --iodepth=1", "iops"),
@@ -25,10 +29,11 @@ JOBS = (
 
 GUEST = r"""
 exec 2>&1
-DISK=/dev/$(cd /sys/block; grep -lx $SECTORS [sv]d?/size | cut -d/ -f1)
+disk() { (cd /sys/block; grep -lx $SECTORS [sv]d?/size 2>/dev/null | cut -d/ -f1); }
+n=0; while [ -z "$(disk)" ] || [ ! -e /sys/class/net/eth0 ]; do sleep 0.2; n=$((n + 1)); [ $n -lt 300 ] || exit 1; done
+DISK=/dev/$(disk)
 for m in /sys/block/*/queue/scheduler; do echo none >$m; done
 ip link set lo up; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up
-say() { echo "$@"; sync; sleep 0.3; }
 job() { fio --name=j --filename=$DISK --direct=1 --ioengine=libaio --runtime=$SECS --time_based --minimal \
     --ramp_time=1 "$@" 2>&1 | grep '^3;'; }
 job --rw=write --bs=1m --iodepth=4 >/dev/null
@@ -56,26 +61,35 @@ ip link set lo up 2>/dev/null
 truncate -s ${DISK_MIB}M data.img
 overlay() { rm -f root.qcow2; qemu-img create -q -f qcow2 -b $IMAGE -F raw root.qcow2; }
 iperf3 -s -p $PORT >server.log 2>&1 & server=$!
-i=0; while [ $i -lt $ROUNDS ]; do
-    echo "@@nestor"; : >out; overlay
-    $NESTOR run --name bench$$ --kernel $KERNEL --cpus $CPUS --memory ${MEMORY}M --timeout 900 \
+nestor() { # SIDE ROLE
+    echo "@@$1"; : >out; overlay
+    $NESTOR run --name bench$$ --role $2 --kernel $KERNEL --cpus $CPUS --memory ${MEMORY}M --timeout 900 \
         --disk root.qcow2,format=qcow2 --disk data.img --net user \
-        --append "root=LABEL=nestor-root rw" -- bash -c "PAUSE=3; $(cat $D/vars); $(cat $D/guest.sh)" \
+        --append "root=LABEL=nestor-root rw" -- bash -c "PAUSE=6; $(cat $D/vars); $(cat $D/guest.sh)" \
         >out 2>err </dev/null & pid=$!
-    while kill -0 $pid 2>/dev/null && ! grep -q '^@look' out; do sleep 0.2; done
-    sleep 1; echo "@stat before"; $NESTOR stat bench$$ --json
-    while kill -0 $pid 2>/dev/null && ! grep -q '^@looked' out; do sleep 0.2; done
-    sleep 1; echo "@stat after"; $NESTOR stat bench$$ --json
-    wait $pid; tr -d '\r' <out; cat err >&2
-    echo "@@qemu"; overlay
-    qemu-system-x86_64 -accel kvm -M q35 -cpu host -smp $CPUS -m $MEMORY -nodefaults -no-user-config \
+    for what in look looked; do
+        while kill -0 $pid 2>/dev/null && ! tr -d '\r' <out | grep -qx "@$what"; do sleep 0.2; done
+        sleep 1; echo "@stat $what"; $NESTOR stat bench$$ --json | tr -d '\n'; echo
+    done
+    wait $pid; cat out; cat err >&2
+}
+qemu() { # SIDE DEVICE...
+    echo "@@$1"; shift; overlay
+    timeout 900 qemu-system-x86_64 -accel kvm -M q35 -cpu host -smp $CPUS -m $MEMORY -nodefaults -no-user-config \
         -display none -serial stdio -no-reboot -kernel $VMLINUZ -initrd $D/initrd-qemu \
-        -append "console=ttyS0 quiet root=LABEL=nestor-root rw" \
+        -append "console=ttyS0 quiet panic=-1" \
         -object iothread,id=io0 \
         -blockdev qcow2,node-name=root,file.driver=file,file.filename=root.qcow2 -device virtio-blk-pci,drive=root \
         -blockdev raw,node-name=data,cache.direct=on,discard=unmap,file.driver=file,file.filename=data.img,file.aio=io_uring,file.cache.direct=on \
-        -device virtio-blk-pci,drive=data,iothread=io0 \
-        -netdev user,id=n0 -device virtio-net-pci,netdev=n0 </dev/null | tr -d '\r'
+        "$@" \
+        -netdev user,id=n0 -device virtio-net-pci,netdev=n0 </dev/null
+}
+i=0; while [ $i -lt $ROUNDS ]; do
+    for side in $SIDES; do
+        case $side in guest) nestor guest guest ;; nested) nestor nested nested-root ;; 
+            qemu) qemu qemu -device virtio-blk-pci,drive=data,iothread=io0 ;;
+            scsi) qemu scsi -device virtio-scsi-pci,id=s0,iothread=io0 -device scsi-hd,drive=data,bus=s0.0 ;; esac
+    done
     i=$((i + 1))
 done
 kill $server
@@ -94,22 +108,38 @@ def cpio(entries):
     return bytes(out)
 
 
-def virtio_initrd(path, kernel, argv):
-    """Our init again, so that both guests start the same way."""
+# Not our own init: it opens ports for itself, which an emulated KVM forbids it beside QEMU.
+INIT = """#!/bin/busybox sh
+busybox mount -t proc none /proc; busybox mount -t sysfs none /sys; busybox mount -t devtmpfs none /dev
+for m in $(busybox cat /order); do busybox insmod /$m; done
+n=0; while [ ! -b /dev/vda ] && [ $n -lt 300 ]; do busybox sleep 0.1; n=$((n + 1)); done
+busybox mount -t ext4 -o rw /dev/vda /root; busybox mount -t tmpfs none /run
+busybox mkdir -p /dev/shm; busybox mount -t tmpfs none /dev/shm
+for d in dev proc sys run; do busybox mount -o move /$d /root/$d; done
+script=$(busybox cat /script)
+exec busybox switch_root /root /bin/bash -c "$script" </dev/console >/dev/console 2>&1
+"""
+
+
+def virtio_initrd(path, kernel, script):
     deps = dict(l.rstrip("\n").split(":", 1) for l in open(kernel + "/modules/modules.dep"))
     order = []
-    for want in ("virtio_pci", "virtio_blk", "virtio_net", "ext4"):
+    for want in ("virtio_blk", "virtio_net", "virtio_scsi", "sd_mod"):
         for p in deps:
             if os.path.basename(p).split(".")[0].replace("-", "_") == want:
                 order += [x for x in [*reversed(deps[p].split()), p] if x not in order]
-    read = lambda p: open(p, "rb").read()
-    names = ["nestor/" + os.path.basename(p) for p in order]
-    with open(path, "wb") as f:
-        f.write(cpio([(d, 0o40755, b"") for d in ("dev", "proc", "sys", "run", "nestor")] +
-                     [("init", 0o100755, read(BUILD + "/payload/guest-init")),
-                      ("nestor/modules", 0o100644, b"".join(n.encode() + b"\0" for n in names)),
-                      ("nestor/cmd", 0o100644, b"".join(a.encode() + b"\0" for a in argv))] +
-                     [(n, 0o100644, read(f"{kernel}/modules/{p}")) for n, p in zip(names, order)]))
+
+    def module(p):
+        with open(f"{kernel}/modules/{p}", "rb") as f:
+            data = f.read()
+        return lzma.decompress(data) if p.endswith(".xz") else data
+
+    names = [os.path.basename(p).removesuffix(".xz") for p in order]
+    with open(path, "wb") as f, open("/bin/busybox", "rb") as busybox:
+        f.write(cpio([(d, 0o40755, b"") for d in ("bin", "dev", "proc", "sys", "run", "root")] +
+                     [("bin/busybox", 0o100755, busybox.read()), ("init", 0o100755, INIT.encode()),
+                      ("order", 0o100644, "\n".join(names).encode()), ("script", 0o100644, script.encode())] +
+                     [(n, 0o100644, module(p)) for n, p in zip(names, order)]))
 
 
 def output(*command):
@@ -128,7 +158,9 @@ def figures(text):
         m = re.search(rf"^@{way}\n.*?([\d.]+) Mbits/sec[^\n]*receiver", text, re.M | re.S)
         if m:
             got[f"TCP {way}"] = float(m.group(1))
-    looks = [json.loads(x) for x in re.findall(r"^@stat \w+\n(\{.*\})$", text, re.M)]
+    looks = []
+    for x in re.findall(r"^@stat \w+\n(\{.*\})$", text, re.M):
+        looks.append(json.loads(x))
     if len(looks) == 2:
         a, b = looks
         got["exits"] = {k: b["exits"].get(k, 0) - a["exits"].get(k, 0) for k in b["exits"]}
@@ -139,13 +171,45 @@ def figures(text):
     return got
 
 
+def compare(rows, sides, own, peer, target):
+    for name, unit in [(n, {"iops": "IOPS", "kib": "KiB/s"}[u]) for n, _, u in JOBS] + \
+            [("TCP up", "Mbit/s"), ("TCP down", "Mbit/s")]:
+        v = {s: [r[name] for r in sides[s] if name in r] for s in (own, peer)}
+        if not v[own] or not v[peer]:
+            print(f"io: {name}: no figure: {v}", file=sys.stderr)
+            continue
+        x, y = statistics.median(v[own]), statistics.median(v[peer])
+        rows.append({"what": name, "unit": unit, "side": own, "beside": peer, "own": x, "peer": y,
+                     "ratio": x / y if y else None, "at_least": target})
+        print(f"{name:18} {own:>7} {x:12.1f} {peer:>7} {y:12.1f} {unit:7} ratio {x / max(y, 1e-9):.2f}, "
+              f"target >= {target:g}", flush=True)
+
+
+def exits(rows, side, r):
+    n = r.get("completions")
+    if not n:
+        return
+    total = sum(r["exits"].values())
+    calls = r["exits"].get("hypercall", 0)
+    rows.append({"what": "exits per I/O, 4K QD32", "unit": "", "side": side, "own": total / n, "at_most": 0.5,
+                 "hypercalls_per_io": calls / n, "signals_per_io": r["signals"] / n,
+                 "interrupts_per_io": r["interrupts"] / n, "exits": r["exits"], "ios": n})
+    print(f"exits per I/O, 4K QD32, {side}: {total / n:.3f}, target <= 0.5; {calls / n:.3f} hypercalls, "
+          f"{r['signals'] / n:.3f} signals to us, {r['interrupts'] / n:.3f} interrupts to the guest; {n} I/O; "
+          + ", ".join(f"{k} {v}" for k, v in r["exits"].items() if v))
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--seconds", type=int, default=5)
     ap.add_argument("--rounds", type=int, default=1)
     ap.add_argument("--json")
     ap.add_argument("--log", help="keep what the guests said")
+    ap.add_argument("sides", nargs="*", metavar="SIDE")
     a = ap.parse_args()
+    a.sides = a.sides or list(SIDES[:3])
+    if set(a.sides) - set(SIDES):
+        ap.error("known are: " + " ".join(SIDES))
     image = output(HERE + "/tools/guest-image", "--path")
     if not os.path.exists(image):
         sys.exit("io.py: there is no Debian root; make it with tools/guest-image")
@@ -156,46 +220,37 @@ def main():
         variables = f"SECTORS={DISK_MIB * 2048} SECS={a.seconds} PORT={port} NUMBER={number}\nJOBS='{jobs}'\n"
         open(d + "/vars", "w").write(variables)
         open(d + "/guest.sh", "w").write(GUEST)
-        virtio_initrd(d + "/initrd-qemu", kernel,
-                      ["/bin/bash", "-c", "PAUSE=0\n" + variables + GUEST])
+        virtio_initrd(d + "/initrd-qemu", kernel, "export PATH=/usr/sbin:/usr/bin:/sbin:/bin; PAUSE=0\n" + variables +
+                      GUEST + "\nsync; echo o >/proc/sysrq-trigger; sleep 1000\n")
         env = {"D": d, "NESTOR": NESTOR, "IMAGE": image, "KERNEL": "6.12", "VMLINUZ": kernel + "/vmlinuz",
-               "CPUS": CPUS, "MEMORY": MEMORY, "DISK_MIB": DISK_MIB, "ROUNDS": a.rounds, "PORT": port}
+               "CPUS": CPUS, "MEMORY": MEMORY, "DISK_MIB": DISK_MIB, "ROUNDS": a.rounds, "PORT": port,
+               "SIDES": " ".join(a.sides)}
         with open(d + "/world.sh", "w") as f:
             f.write("".join(f"{k}='{v}'\n" for k, v in env.items()) + WORLD)
         here = '"uses": "kvm"' in output(NESTOR, "doctor", "--json")
-        p = subprocess.run(([] if here else [NESTOR, "incubator", "--memory", "5G", "--"]) + ["sh", d + "/world.sh"],
-                           stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-    text = p.stdout.replace("\r", "")
-    if a.log:
-        open(a.log, "w").write(text + p.stderr)
-    sides = {"nestor": [], "qemu": []}
+        # The stock kernel, as for the other measurements.
+        # What they say can be followed in the log while they run.
+        with open(a.log or d + "/said", "w+", errors="replace") as said, open(d + "/err", "w+", errors="replace") as err:
+            subprocess.run(([] if here else [NESTOR, "incubator", "--cpus", "2", "--"]) + ["sh", d + "/world.sh"],
+                           stdin=subprocess.DEVNULL, stdout=said, stderr=err,
+                           env=dict(os.environ, NESTOR_INCUBATOR="stock"))
+            said.seek(0)
+            err.seek(0)
+            text, errors = said.read().replace("\r", ""), err.read()
+    sides = {s: [] for s in SIDES}
     for side, part in re.findall(r"^@@(\w+)\n(.*?)(?=^@@|\Z)", text, re.M | re.S):
         sides[side].append(figures(part))
     rows = []
-    for name, unit in [(n, {"iops": "IOPS", "kib": "KiB/s"}[u]) for n, _, u in JOBS] + \
-            [("TCP up", "Mbit/s"), ("TCP down", "Mbit/s")]:
-        v = {s: [r[name] for r in rs if name in r] for s, rs in sides.items()}
-        if not v["nestor"] or not v["qemu"]:
-            print(f"io: {name}: no figure: {v}", file=sys.stderr)
-            continue
-        own, peer = statistics.median(v["nestor"]), statistics.median(v["qemu"])
-        rows.append({"what": name, "unit": unit, "own": own, "peer": peer,
-                     "ratio": own / peer if peer else None, "target": 1.0})
-        print(f"{name:20} {own:12.1f} {peer:12.1f} {unit:8} ratio {own / max(peer, 1e-9):.2f}")
-    for r in sides["nestor"]:
-        if r.get("completions"):
-            n = r["completions"]
-            total = sum(r["exits"].values())
-            calls = r["exits"].get("hypercall", 0)
-            rows.append({"what": "exits per I/O QD32", "unit": "", "own": total / n, "target": 0.5,
-                         "hypercalls_per_io": calls / n, "exits": r["exits"], "ios": n})
-            print(f"exits per I/O at QD32: {total / n:.3f} of all kinds, {calls / n:.3f} hypercalls, "
-                  f"{r['signals'] / n:.3f} signals to us, {r['interrupts'] / n:.3f} interrupts to the guest; {n} I/O; "
-                  + ", ".join(f"{k} {v}" for k, v in r["exits"].items() if v))
+    for own, peer, target in (("guest", "qemu", 1.0), ("guest", "scsi", 1.0), ("nested", "guest", 0.97)):
+        if {own, peer} <= set(a.sides):
+            compare(rows, sides, own, peer, target)
+    for side in ("guest", "nested"):
+        for r in sides[side]:
+            exits(rows, side, r)
     if a.json:
         json.dump(rows, open(a.json, "w"), indent=1)
-    if len(rows) < len(JOBS):
-        print(text[-3000:], p.stderr[-3000:], file=sys.stderr)
+    if not all(len(r) > len(JOBS) + 1 for s in a.sides for r in sides[s] or [{}]):
+        print(text[-3000:], errors[-3000:], file=sys.stderr)
         return 1
     return 0
 

@@ -19,10 +19,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 class Instance:
     """nestor run in the background; what its console says is kept."""
-    def __init__(self, *args, name=None):
+    def __init__(self, *args, name=None, limit=660):
         self.name = name or f"test-{os.getpid()}"
         self.lines, self.err = [], []
-        self.p = subprocess.Popen([NESTOR, "run", "--name", self.name, "--timeout", "660", *args],
+        self.p = subprocess.Popen([NESTOR, "run", "--name", self.name, "--timeout", str(limit), *args],
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for stream, into in ((self.p.stdout, self.lines), (self.p.stderr, self.err)):
             threading.Thread(target=self.read, args=(stream, into), daemon=True).start()

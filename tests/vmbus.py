@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Guests that live on VMBus: disks, DVDs, networks, services, by stock drivers. Used as boots.py."""
-import lzma, os, re, shutil, subprocess, sys
+import hashlib, lzma, os, re, shutil, subprocess, sys
 
 import boots
 import control
@@ -44,6 +44,16 @@ dd if=$B bs=1000 skip=7 2>/dev/null | head -c 20971520 | sum; echo @
 echo @queue; cd /sys/block/${A##*/}/queue; grep . discard_granularity write_cache fua rotational max_sectors_kb; cd /; echo @
 echo @ro; head -c 5 $R; echo x 2>&1 | dd of=$R conv=fsync 2>&1; echo @
 echo @trim; blkdiscard -o 4194304 -l 4194304 $A && dd if=$A bs=1M skip=4 count=4 2>/dev/null | sum; head -c 4194304 /dev/zero | sum; echo @
+# Linux sends WRITE SAME where it is told to trim this way; the kernel's own trace says what it sent.
+mount -t tracefs none /sys/kernel/tracing; E=/sys/kernel/tracing; echo 1 >$E/events/scsi/scsi_dispatch_cmd_start/enable
+dd if=/dev/urandom of=/tmp/w bs=1M count=2 2>/dev/null; at=100
+echo @same; for mode in writesame_16 writesame_10 writesame_zero; do
+    dd if=/tmp/w of=$A bs=1M seek=$at oflag=direct 2>/dev/null; cat $E/trace >/dev/null; echo >$E/trace
+    for f in /sys/block/${A##*/}/device/scsi_disk/*/provisioning_mode; do echo $mode >$f; done
+    blkdiscard -o $((at << 20)) -l 1048576 $A; cp $E/trace /tmp/t
+    echo $mode $(grep -oE 'WRITE_SAME(_16)?\\>|UNMAP\\>|unmap=[01]' /tmp/t | sort -u) \
+        $(dd if=$A bs=1M skip=$at count=2 iflag=direct 2>/dev/null | sum); at=$((at + 10))
+done; { head -c 1048576 /dev/zero; tail -c 1048576 /tmp/w; } | sum; echo @; echo 0 >$E/events/scsi/enable
 echo @full; dd if=/dev/urandom of=$T bs=1M count=96 oflag=direct 2>&1 | grep -v copied; echo @
 dd if=/dev/urandom of=/tmp/u bs=1M count=30 2>/dev/null
 echo @full-cached; dd if=/tmp/u of=$T bs=1M seek=32 conv=fsync 2>&1 | grep -v copied; echo @
@@ -92,7 +102,16 @@ echo @; umount tiny
         trim = r.section("trim").split()
         check("what was discarded reads as zeroes", len(trim) == 2 and trim[0] == trim[1], r)
         host = r.section("host").split()
-        check("and takes no space on the host", host and 15 << 10 <= int(host[0]) <= 18 << 10, host)
+        same = [l.split() for l in r.section("same").splitlines()]
+        sent = {l[0]: set(l[1:-1]) for l in same}
+        for mode, opcode, unmap in (("writesame_16", "WRITE_SAME_16", 1), ("writesame_10", "WRITE_SAME", 1),
+                                    ("writesame_zero", "WRITE_SAME", 0)):
+            check(f"trimmed by {opcode}, {'with' if unmap else 'without'} UNMAP",
+                  sent.get(mode) == {opcode, f"unmap={unmap}"}, r.section("same"))
+        check("each makes its blocks zeroes, and no others",
+              len(same) == 4 and all(l[-1] == same[3][0] for l in same), r.section("same"))
+        # 20 MiB less 4, and three times 2 MiB less the two that were unmapped.
+        check("what was unmapped takes no space on the host", host and 19 << 10 <= int(host[0]) <= 21 << 10, host)
         full = r.section("full")
         check("a full host disk is an error of the write", re.search("No space|I/O error|error", full), full)
         cached = r.section("full-cached")
@@ -118,6 +137,14 @@ echo @down; timeout 60 iperf3 -c 10.0.2.2 -p $PORT -t $SECS -f m -R; echo @
 echo @fio; fio --name=v --filename=$DATA --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite \
     --bsrange=4k-64k --size=$SIZE --verify=crc32c --verify_backlog=256 --fsync=64 --minimal >/tmp/fio &&
     fio --name=t --filename=$DATA --direct=1 --ioengine=libaio --iodepth=16 --rw=randtrimwrite --bs=16k     --size=$SIZE --verify=crc32c --minimal >/tmp/fio && echo verified; cut -c1-200 /tmp/fio; echo @
+# Any pattern, which Linux itself never writes this way; and zeroes as a program asks for them.
+pattern() { yes $1 | head -c 512 >/tmp/b; sg_write_same $2 --in=/tmp/b --xferlen=512 --lba=$3 --num=$4 $DATA; }
+at() { dd if=$DATA bs=64k skip=$(($1 * 512)) count=$(($2 * 512)) iflag=direct,skip_bytes,count_bytes 2>/dev/null | md5sum | cut -c1-32; }
+echo @pattern; dd if=/dev/urandom of=$DATA bs=1M count=4 oflag=direct 2>/dev/null; before=$(at 1900 100)$(at 4000 1)
+pattern ten --10 2000 1000 && pattern sixteen --16 3000 1000 && sg_write_same --16 --ndob --lba=4001 --num=99 $DATA &&
+    blkdiscard -z -o 2097152 -l 1048576 $DATA
+echo $(at 2000 1000) $(at 3000 1000) $(at 4001 2143); [ $before = $(at 1900 100)$(at 4000 1) ] && echo kept
+echo @
 echo @errors; dmesg | grep -E 'BUG|Oops|WARNING:|hung|I/O error|EXT4-fs error'; echo @
 """
 
@@ -148,6 +175,10 @@ kill $server; cat server.log; ip addr show lo
         m = re.search(r"([\d.]+) Mbits/sec.*receiver", r.section(way))
         check(f"TCP {way}: {m.group(1) if m else '?'} Mbit/s", m and float(m.group(1)) > 1, r.section(way))
     check("fio's writes, syncs and trims verify", "\nverified" in "\n" + r.section("fio"), r.section("fio"))
+    blocks = lambda text, n: hashlib.md5(text * (512 * n // len(text))).hexdigest()
+    check("WRITE SAME(10) and (16) of a pattern, of no data, and BLKZEROOUT write what they should, and no more",
+          r.section("pattern").split() == [blocks(b"ten\n", 1000), blocks(b"sixteen\n", 1000),
+                                           blocks(b"\0", 2143), "kept"], r.section("pattern"))
     check("no error in the kernel's log", not r.section("errors").strip(), r.section("errors"))
 
 
@@ -157,6 +188,107 @@ for k in boots.KERNELS:
         needs_debian(lambda image, k=k: root_run(k, image, 2, "32m")))
 case("vmbus-root-long", suite="soak", timeout=3600)(
     needs_debian(lambda image: root_run("6.12", image, 30, "400m", timeout=3500)))
+
+# --- a file system that stands still ---
+
+FREEZE = r"""
+exec 2>&1
+/etc/nestor-boot >/dev/null; hv_vss_daemon
+while :; do echo alive; sleep 0.5; done &
+n=0; while [ ! -e /dev/shm/end ]; do n=$((n + 1)); echo $n >/tick && sync /tick && echo "tick $n"; sleep 0.2; done
+"""
+# What the image says of itself: an ext4 in use needs its journal, a frozen one does not.
+FREEZE_HOST = r"""
+says() { tr -d '\r' <out.txt | grep -c "^$1"; }
+wait_for() { n=0; while [ $(says "$1") -lt $2 ] && [ -d /proc/$pid ] && [ $n -lt 1200 ]; do sleep 0.2; n=$((n + 1)); done; }
+journal() { dumpe2fs -h root.img 2>/dev/null | grep -c needs_recovery; }
+goes_on() { at=$(says tick); wait_for tick $((at + 3)); [ $(says tick) -ge $((at + 3)) ] && echo goes on || echo stands still; }
+cat >look <<'END'
+says() { tr -d '\r' <out.txt | grep -c "^$1"; }
+n=0; while a=$(says tick); sleep 1; [ $(says tick) != $a ] && [ $n -lt 8 ]; do n=$((n + 1)); done
+a=$(says tick) b=$(says alive) n=0; while [ $(says alive) -lt $((b + 8)) ] && [ $n -lt 200 ]; do sleep 0.2; n=$((n + 1)); done
+echo ticks $(($(says tick) - a)) alive $(($(says alive) >= b + 8)) journal $(dumpe2fs -h root.img 2>/dev/null | grep -c needs_recovery)
+END
+"""
+
+
+@case("vmbus-freeze", timeout=500)
+@needs_debian
+def freeze(image):
+    name = f"freeze-{os.getpid()}"
+    with scratch() as d:
+        sh = guest(d, "freeze.sh", FREEZE)
+        r = world(d, FREEZE_HOST + f"""
+cp --sparse=always {image} root.img
+$N run --name {name} --kernel 6.12 --cpus 2 --disk root.img --timeout 400 --append "root=/dev/sda rw" \\
+    -- bash -c {sh} >out.txt 2>err.txt & pid=$!
+wait_for tick 3; echo @before; journal; echo @
+echo @command; $N freeze {name} -- sh -c '. ./look; exit 7'; echo $? $(goes_on); echo @
+echo @killed; $N freeze {name} -- sh -c '. ./look; kill -9 $$'; echo $? $(goes_on); echo @
+mkfifo hold; $N freeze {name} --hold <hold >held & holder=$!; exec 3>hold
+n=0; while ! grep -q frozen held && [ $n -lt 600 ]; do sleep 0.1; n=$((n + 1)); done
+echo @holder; sh ./look; kill -9 $holder; goes_on; echo @
+echo @limit; $N freeze {name} --timeout 3 -- sh -c '. ./look' 2>&1; echo $? $(goes_on); echo @
+echo @stop; $N stop {name} --force >/dev/null; wait $pid; echo $?; echo @; tail -n 20 out.txt err.txt
+""", timeout=480)
+    check("an ext4 is mounted for writing on it", r.section("before").strip() == "1", r)
+    still = "ticks 0 alive 1 journal 0"
+    for what, text, code in (("command", "a command", "7"), ("killed", "a command that is killed", "137")):
+        check(f"during {text} nothing is written, while the guest runs, and the image is clean",
+              still in r.section(what), r)
+        check("afterwards it goes on, and the status is the command's",
+              f"\n{code} goes on" in "\n" + r.section(what), r)
+    check("frozen until the holder ends", still in r.section("holder"), r)
+    check("which may be by SIGKILL", "goes on" in r.section("holder"), r)
+    check("or until the time is over, which is status 125", "\n125 goes on" in r.section("limit"), r)
+
+
+# --- a file from the host, by the daemon of Linux 6.10 and later ---
+
+# Debian 12 and 13 have no such daemon for 6.12: it comes from the kernel's source.
+COPY = WAIT + """
+exec 2>&1
+/etc/nestor-boot >/dev/null; modprobe uio_hv_generic
+echo 34d14be3-dee4-41c8-9ae7-6b174977c192 >/sys/bus/vmbus/drivers/uio_hv_generic/new_id; wait_for /dev/uio0
+/sbin/hv_fcopy_uio_daemon; sleep 1; pgrep hv_fcopy >/dev/null && echo ready
+while [ ! -e /tmp/end ]; do sleep 0.2; done
+echo @copied; md5sum </tmp/data | cut -c1-32; echo @errors; dmesg | grep -E 'BUG|Oops|WARNING:|hung'; echo @
+"""
+
+
+def copy_daemon(d):
+    """Its program, or None."""
+    tree = output(TOP + "/tools/linux", "source", "6.12") + "/tools/hv/"
+    p = subprocess.run(["gcc", "-O2", "-static", "-o", d + "/hv_fcopy_uio_daemon", tree + "hv_fcopy_uio_daemon.c",
+                        tree + "vmbus_bufring.c"], capture_output=True)
+    return d + "/hv_fcopy_uio_daemon" if p.returncode == 0 else None
+
+
+@case("vmbus-copy", timeout=400)
+@needs_debian
+def copy(image):
+    name = f"copy-{os.getpid()}"
+    with scratch() as d:
+        if not copy_daemon(d):
+            return skip("there is no source of 6.12; tools/linux fetch 6.12 gets it")
+        data = os.urandom(1000001)
+        with open(d + "/data", "wb") as f:
+            f.write(data)
+        r = world(d, f"""
+cp --sparse=always {image} root.img; to=/sbin/hv_fcopy_uio_daemon
+printf "write $D/hv_fcopy_uio_daemon $to\\nsif $to mode 0100755\\n" | debugfs -w -f - root.img >/dev/null 2>&1
+$N run --name {name} --kernel 6.12 --disk root.img --timeout 300 --append "root=/dev/sda rw" -- \\
+    bash -c {guest(d, "copy.sh", COPY)} >out.txt 2>err.txt & pid=$!
+n=0; while ! grep -q ready out.txt && [ -d /proc/$pid ] && [ $n -lt 1000 ]; do sleep 0.2; n=$((n + 1)); done
+echo @copy; for to in data data end; do $N copy {name} $D/data /tmp/$to 2>&1; echo $?; done; echo @
+wait $pid; cat out.txt err.txt
+""", timeout=380)
+    said = r.section("copy").splitlines()
+    check("a file is copied into Linux 6.12", said[:1] == ["0"], r)
+    check("but not over another", said[2:3] == ["1"] and "--overwrite" in said[1], r)
+    check("it is the same there", r.section("copied").strip() == hashlib.md5(data).hexdigest(), r)
+    check("nothing in the kernel's log", "@errors" in r.out and not r.section("errors").strip(), r)
+
 
 # --- its own init, and kexec ---
 
@@ -249,7 +381,6 @@ def modules_run(kernel, rounds, timeout):
         r = nestor("run", "--kernel", kernel, "--cpus", "2", "--rootfs", d + "/root", "--disk", d + "/disk",
                    "--net", "user", "--timeout", str(timeout - 60), "--", "sh", "-c",
                    f"ROUNDS={rounds}\n" + MODULES, timeout=timeout)
-        import hashlib
         want = hashlib.md5(open(d + "/disk", "rb").read(1 << 20)).hexdigest()
     bad = [i for i in range(rounds) if r.section(f"round{i}").count(want) != 1 or
            len(re.findall(r"^1$", r.section(f"round{i}"), re.M)) != 1]
@@ -278,7 +409,6 @@ done
 
 @case("vmbus-power-cut", timeout=400)
 def power_cut():
-    import hashlib
     with scratch() as d:
         sh = guest(d, "cut.sh", CUT)
         r = world(d, f"""
@@ -300,8 +430,8 @@ cp disk.img $D/disk.img
 # --- devices that come and go ---
 
 def hotplug_run(rounds):
-    with scratch() as d, control.Instance("--kernel", "6.12", "--cpus", "2", "--", "sh", "-c",
-                                          HOTPLUG) as i:
+    with scratch() as d, control.Instance("--kernel", "6.12", "--cpus", "2", "--", "sh", "-c", HOTPLUG,
+                                          limit=600 + 30 * rounds) as i:
         check("the guest is up", i.says(r"^devices", 240), i)
         with open(d + "/disk", "wb") as f:
             f.truncate(4 << 20)
