@@ -2,6 +2,7 @@
 /* A flat list: roots deposit hundreds of pages, not millions. */
 #include "core/deposit.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "core/child.h"
@@ -48,18 +49,28 @@ static bool grow_locked(struct deposit *d)
 	return true;
 }
 
+static enum hv_status donate(struct deposit *d, u64 gpn, u32 serial)
+{
+	int ret = gpn >> (64 - PAGE_SHIFT) ? -EINVAL
+					   : gmem_donate(d->gmem, gpn << PAGE_SHIFT, serial);
+
+	if (ret == -EACCES)
+		return HV_STATUS_OPERATION_DENIED;
+	return ret ? HV_STATUS_INVALID_PARAMETER : HV_STATUS_SUCCESS;
+}
+
 enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial)
 {
-	enum hv_status status = HV_STATUS_SUCCESS;
+	enum hv_status status;
 
 	pthread_mutex_lock(&d->lock);
 	if (d->closed)
 		status = HV_STATUS_INVALID_PARTITION_STATE;
 	else if (!grow_locked(d))
 		status = HV_STATUS_NO_RESOURCES;
-	else if (gpn >> (64 - PAGE_SHIFT) || gmem_donate(d->gmem, gpn << PAGE_SHIFT, serial) < 0)
-		status = HV_STATUS_INVALID_PARAMETER;
 	else
+		status = donate(d, gpn, serial);
+	if (status == HV_STATUS_SUCCESS)
 		d->page[d->count++] = (struct deposit_page){ .gpn = gpn };
 	pthread_mutex_unlock(&d->lock);
 	return status;
@@ -213,6 +224,7 @@ static enum hv_status call_deposit(struct hypercall *hc)
 	if (!p)
 		return HV_STATUS_INVALID_PARTITION_ID;
 	serial = deposit_begin(&p->deposit);
+	pthread_rwlock_wrlock(&p->deposit.gmem->sharing);
 	for (; hc->rep < hc->rep_count; hc->rep++) {
 		status = deposit_add(&p->deposit, in->gpn[hc->rep], serial);
 		core_emit(TRACE_DEPOSIT, in->gpn[hc->rep] << PAGE_SHIFT, serial, status,
@@ -220,6 +232,7 @@ static enum hv_status call_deposit(struct hypercall *hc)
 		if (status != HV_STATUS_SUCCESS)
 			break;
 	}
+	pthread_rwlock_unlock(&p->deposit.gmem->sharing);
 	pool_put(hc, p);
 	return status;
 }

@@ -47,6 +47,7 @@ u32 deposit_begin(struct deposit *d);
  * @serial: which DEPOSIT call brings it, from 1.
  * HV_STATUS_INVALID_PARAMETER: not RAM of the depositor's, donated already, to any pool, or
  * below an overlay page;
+ * HV_STATUS_OPERATION_DENIED: a child can reach it;
  * HV_STATUS_NO_RESOURCES: the host cannot keep account of more.
  */
 enum hv_status deposit_add(struct deposit *d, u64 gpn, u32 serial);

@@ -243,7 +243,12 @@ static enum hv_status change(struct gpa_map *map, const struct change *what, u32
 		held = true;
 		pthread_rwlock_wrlock(&map->lock);
 	}
+	/* What is not deposited now is not while it becomes the child's. */
+	if (has_memory(what))
+		pthread_rwlock_rdlock(&map->parent->gmem->sharing);
 	status = map->cleared ? HV_STATUS_INVALID_PARTITION_STATE : change_locked(map, what, done);
+	if (has_memory(what))
+		pthread_rwlock_unlock(&map->parent->gmem->sharing);
 	pthread_rwlock_unlock(&map->lock);
 	if (held)
 		child_release(map->p);

@@ -245,7 +245,9 @@ int gpa_map_create(struct partition *p, struct gpa_map **out)
 	ret = overlays_create(&map->overlays);
 	if (ret)
 		goto destroy_overlays;
-	ret = window_create(map);
+	ret = gmem_share_init(map->parent->gmem);
+	if (!ret)
+		ret = window_create(map);
 	if (ret)
 		goto destroy_overlays;
 	ret = gmem_init_view(&map->gmem, &map_view, map);

@@ -527,16 +527,6 @@ static void test_accesses_span_pages_that_are_not_neighbours(void **state)
 	assert_null(gmem_ptr(p->gmem, 0x3000, 1));
 }
 
-static void test_a_page_given_away_after_mapping_is_not_reached(void **state)
-{
-	map_run(0, RW, FIRST_GPN, 1);
-	assert_int_equal(gmem_donate(&ct.gmem, FIRST_GPN << PAGE_SHIFT, 5), 0);
-	assert_false(core_reaches(0));
-	assert_null(gmem_ptr(p->gmem, 0, 8));
-	assert_int_equal(gmem_donate(&ct.gmem, FIRST_GPN << PAGE_SHIFT, 0), 0);
-	assert_true(core_reaches(0));
-}
-
 static void test_what_the_parent_cannot_fill_becomes_a_hole(void **state)
 {
 	struct gpa_ask ask = { 0 };
@@ -723,6 +713,58 @@ static void test_an_overlay_that_gets_no_slot_leaves_nothing(void **state)
 	prepare();
 	overlay_on(0x800);
 	assert_int_equal(guest_sees(0x800), MARK);
+}
+
+/* What a child can reach is not its parent's to give away. Asked before it is filled, it can. */
+
+static u64 give(u64 gpn)
+{
+	const u64 in[] = { HV_PARTITION_ID_SELF, gpn };
+
+	return call(HVCALL_DEPOSIT_MEMORY, 1, 0, in, sizeof(in));
+}
+
+static u64 take_back(void)
+{
+	const u64 in[] = { HV_PARTITION_ID_SELF, 0 };
+
+	return call(HVCALL_WITHDRAW_MEMORY, 1, 0, in, sizeof(in));
+}
+
+static void given_and_back(u64 gpn)
+{
+	assert_int_equal(give(gpn), ok(1));
+	assert_int_equal(take_back(), ok(1));
+}
+
+static void test_a_page_of_a_child_cannot_be_deposited(void **state)
+{
+	const u64 denied = HV_HYPERCALL_RESULT(HV_STATUS_OPERATION_DENIED, 0);
+	const u64 three[] = { HV_PARTITION_ID_SELF, FIRST_GPN + 20, FIRST_GPN + 9, FIRST_GPN + 21 };
+
+	map_run(0, RW, FIRST_GPN, 2);
+	map_run(2, RO, FIRST_GPN + 2, 1);
+	for (u32 i = 0; i < 3; i++)
+		assert_int_equal(give(FIRST_GPN + i), denied);
+	given_and_back(FIRST_GPN + 3);
+	/* In two places, and with other rights. */
+	map_run(700, RW, FIRST_GPN, 1);
+	map_run(0, RO, FIRST_GPN, 1);
+	unmap(0, 1);
+	assert_int_equal(give(FIRST_GPN), denied);
+	map_none(700, 1);
+	given_and_back(FIRST_GPN);
+	/* Another page in its place. */
+	map_run(1, RW, FIRST_GPN + 9, 1);
+	given_and_back(FIRST_GPN + 1);
+	assert_int_equal(give(FIRST_GPN + 9), denied);
+	/* A call stops there. */
+	assert_int_equal(call(HVCALL_DEPOSIT_MEMORY, 3, 0, three, sizeof(three)), denied + ok(1));
+	/* And none can become its memory once it is given. */
+	assert_int_equal(map_list(id, 5, RW, &three[1], 1), HV_STATUS_INVALID_PARAMETER);
+	assert_int_equal(life(HVCALL_FINALIZE_PARTITION), 0);
+	assert_int_equal(give(FIRST_GPN + 9), ok(1));
+	assert_int_equal(give(FIRST_GPN + 2), ok(1));
 }
 
 /* The pool of the child pays for the tables: a page for 2 MiB. */
@@ -931,7 +973,6 @@ int main(void)
 		TEST(test_the_apic_page_is_never_covered),
 		TEST(test_read_only_memory_is_not_written),
 		TEST(test_accesses_span_pages_that_are_not_neighbours),
-		TEST(test_a_page_given_away_after_mapping_is_not_reached),
 		TEST(test_what_the_parent_cannot_fill_becomes_a_hole),
 		TEST(test_a_page_filled_and_taken_away_again_is_asked_for_again),
 		TEST(test_pages_taken_away_for_good_leave_their_slot),
@@ -942,6 +983,7 @@ int main(void)
 		TEST(test_the_newest_of_two_overlays_is_seen),
 		TEST(test_an_overlay_outside_the_address_space_is_refused),
 		TEST(test_an_overlay_that_gets_no_slot_leaves_nothing),
+		TEST(test_a_page_of_a_child_cannot_be_deposited),
 		TEST(test_maps_cost_pages_of_the_pool),
 		TEST(test_only_an_active_child_is_changed),
 		TEST(test_a_slot_the_host_refuses_stops_the_child),

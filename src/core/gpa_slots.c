@@ -35,8 +35,22 @@ static enum gpa_slot_class wanted(u64 gpn, u64 entry)
 	return entry & GPA_ENTRY_OVERLAY ? GPA_SLOT_OVERLAY : GPA_SLOT_NONE;
 }
 
+/* The parent's page, which it cannot deposit while it is a child's memory. */
+static void source_changes(struct gpa_map *map, u64 old, u64 entry)
+{
+	bool was = gpa_entry_present(old), is = gpa_entry_present(entry);
+
+	if (was && is && !((old ^ entry) & GPA_ENTRY_SOURCE))
+		return;
+	if (is)
+		gmem_share(map->parent->gmem, entry & GPA_ENTRY_SOURCE);
+	if (was)
+		gmem_unshare(map->parent->gmem, old & GPA_ENTRY_SOURCE);
+}
+
 void gpa_map_set_locked(struct gpa_map *map, struct gpa_leaf *leaf, u64 gpn, u64 entry)
 {
+	source_changes(map, leaf->entry[gpn % GPA_LEAF_PAGES], entry);
 	gpa_table_set(&map->table, leaf, gpn, entry);
 	if (wanted(gpn, entry) != gpa_entry_slot(entry))
 		leaf->reshape = map->reshape = true;
@@ -117,8 +131,11 @@ static void leaf_settle(struct gpa_leaf *leaf, u64 first)
 
 void gpa_map_leaf_free_locked(struct gpa_map *map, u64 gpn)
 {
-	u64 paid = gpa_table_leaf(&map->table, gpn)->deposit_gpn;
+	struct gpa_leaf *leaf = gpa_table_leaf(&map->table, gpn);
+	u64 paid = leaf->deposit_gpn;
 
+	for (u32 n = 0; n < GPA_LEAF_PAGES; n++)
+		source_changes(map, leaf->entry[n], 0);
 	if (paid != ~0ull)
 		deposit_release(&map->p->deposit, paid);
 	gpa_table_leaf_free(&map->table, gpn);

@@ -28,6 +28,7 @@ int overlay_init(struct overlay *o, const char *name)
 {
 	*o = (struct overlay){ .name = name };
 	list_init(&o->link);
+	pthread_mutex_init(&o->lock, NULL);
 	o->own = page_alloc();
 	o->page = o->own;
 	return o->own ? 0 : -ENOMEM;
@@ -41,6 +42,28 @@ void overlay_fini(struct overlay *o)
 	free(o->own);
 	free(o->hidden);
 	o->own = o->hidden = o->page = NULL;
+	pthread_mutex_destroy(&o->lock);
+	o->name = NULL;
+}
+
+u8 *overlay_open(struct overlay *o)
+{
+	pthread_mutex_lock(&o->lock);
+	return o->page;
+}
+
+void overlay_close(struct overlay *o)
+{
+	pthread_mutex_unlock(&o->lock);
+}
+
+/* What the owner writes meanwhile is written before, or at the new place. */
+static void move_contents(struct overlay *o, u8 *to)
+{
+	pthread_mutex_lock(&o->lock);
+	memcpy(to, o->page, PAGE_BYTES);
+	o->page = to;
+	pthread_mutex_unlock(&o->lock);
 }
 
 static struct overlay *visible_at(struct partition *p, u64 gpa)
@@ -57,6 +80,7 @@ static struct overlay *visible_at(struct partition *p, u64 gpa)
 	return last;
 }
 
+/* Nothing is locked while VPs are waited for. */
 static int show_in_child(struct gpa_map *map, struct overlay *o)
 {
 	u8 *page = gpa_map_overlay_page_alloc(map);
@@ -64,21 +88,22 @@ static int show_in_child(struct gpa_map *map, struct overlay *o)
 
 	if (!page)
 		return -ENOMEM;
-	memcpy(page, o->own, PAGE_BYTES);
+	move_contents(o, page);
 	ret = gpa_map_overlay(map, o->gpa, page);
-	if (ret)
+	if (ret) {
+		move_contents(o, o->own);
 		gpa_map_overlay_page_free(map, page);
-	else
-		o->page = page;
+	}
 	return ret;
 }
 
 static void hide_in_child(struct gpa_map *map, struct overlay *o)
 {
+	u8 *page = o->page;
+
 	gpa_map_overlay(map, o->gpa, NULL);
-	memcpy(o->own, o->page, PAGE_BYTES);
-	gpa_map_overlay_page_free(map, o->page);
-	o->page = o->own;
+	move_contents(o, o->own);
+	gpa_map_overlay_page_free(map, page);
 }
 
 static int show_in_ram(struct overlay *o, u8 *ram)
@@ -87,8 +112,7 @@ static int show_in_ram(struct overlay *o, u8 *ram)
 	if (!o->hidden)
 		return -ENOMEM;
 	memcpy(o->hidden, ram, PAGE_BYTES);
-	memcpy(ram, o->own, PAGE_BYTES);
-	o->page = ram;
+	move_contents(o, ram);
 	return 0;
 }
 
@@ -120,6 +144,8 @@ static int show(struct partition *p, struct overlay *o)
 
 static void hide(struct partition *p, struct overlay *o)
 {
+	u8 *ram;
+
 	if (!o->shown)
 		return;
 	o->shown = false;
@@ -132,11 +158,11 @@ static void hide(struct partition *p, struct overlay *o)
 		gmem_remove(p->gmem, o->gpa);
 		return;
 	}
-	memcpy(o->own, o->page, PAGE_BYTES);
-	memcpy(o->page, o->hidden, PAGE_BYTES);
+	ram = o->page;
+	move_contents(o, o->own);
+	memcpy(ram, o->hidden, PAGE_BYTES);
 	free(o->hidden);
 	o->hidden = NULL;
-	o->page = o->own;
 }
 
 /*

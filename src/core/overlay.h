@@ -10,6 +10,8 @@
 #ifndef NESTOR_CORE_OVERLAY_H
 #define NESTOR_CORE_OVERLAY_H
 
+#include <pthread.h>
+
 #include "base/list.h"
 #include "base/types.h"
 
@@ -20,9 +22,10 @@ struct overlay {
 	u64 gpa;
 	bool enabled;
 	bool shown; /* false also where it should be seen and there was no way to show it */
-	/* Where the bytes live now: the guest's page while visible, else @own. Other threads
-	 * read this under the owner's lock. */
-	u8 *page;
+	/* Guards where the bytes are, and them while they move: an overlay that is laid over this
+	 * one moves them without the owner's lock. A leaf. */
+	pthread_mutex_t lock;
+	u8 *page;	  /* where they are now: the guest's page while visible, else @own */
 	u8 *own;	  /* page-aligned private page; the contents while not visible */
 	u8 *hidden;	  /* what the visible overlay hides; NULL over a hole */
 	struct list link; /* of the partition, in the order of enabling */
@@ -32,6 +35,10 @@ struct overlay {
 int overlay_init(struct overlay *o, const char *name);
 /* The overlay is disabled, or its partition's memory is gone. */
 void overlay_fini(struct overlay *o);
+
+/* Where the contents are; they stay there until overlay_close(). Not with overlay_set() between. */
+u8 *overlay_open(struct overlay *o);
+void overlay_close(struct overlay *o);
 
 /*
  * Enables at @gpa, moves or disables. Takes the partition's overlay lock.

@@ -6,10 +6,11 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
-#include "core/core_test.h"
+#include "core/child_call_test.h"
 
 #define GPA_A 0x10000ull
 #define GPA_B 0x20000ull
@@ -245,6 +246,75 @@ static void test_each_move_is_traced(void **state)
 	assert_non_null(strstr(text, "overlay.map page=SIMP gpa=0x0 enabled=0"));
 }
 
+/*
+ * One VP lays its page over that of another and takes it away again, while the other's gets
+ * event flags: they are all there in the end, wherever the page was just then.
+ */
+
+#define FLAGS (HV_SYNIC_SINT_COUNT * HV_EVENT_FLAGS_COUNT)
+
+struct layer {
+	pthread_t thread;
+	struct vp *vp;
+	bool end;   /* atomic */
+	u32 rounds; /* atomic */
+};
+
+static void *lay_and_lift(void *arg)
+{
+	struct layer *l = arg;
+
+	while (!__atomic_load_n(&l->end, __ATOMIC_ACQUIRE)) {
+		core_test_write(l->vp, HV_X64_MSR_SIEFP, GPA_A | 1);
+		core_test_write(l->vp, HV_X64_MSR_SIEFP, GPA_A);
+		__atomic_fetch_add(&l->rounds, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+static void two_vps_at_one_address(struct vp *over, struct vp *below)
+{
+	struct layer l = { .vp = over };
+	u8 flags[PAGE_BYTES];
+	u32 missing = 0;
+
+	core_test_write(below, HV_X64_MSR_SCONTROL, 1);
+	core_test_write(below, HV_X64_MSR_SIEFP, GPA_A | 1);
+	assert_int_equal(pthread_create(&l.thread, NULL, lay_and_lift, &l), 0);
+	while (__atomic_load_n(&l.rounds, __ATOMIC_RELAXED) < 2000) {
+		memset(flags, 0, PAGE_BYTES);
+		synic_page_set(&below->synic, SYNIC_SIEF, flags);
+		/* Masked: set, and nobody is told. */
+		for (u32 i = 0; i < FLAGS; i++)
+			synic_signal(&below->synic, i / HV_EVENT_FLAGS_COUNT,
+				     i % HV_EVENT_FLAGS_COUNT);
+		synic_page_get(&below->synic, SYNIC_SIEF, flags);
+		for (u32 i = 0; i < FLAGS; i++)
+			missing += !(flags[i / 8] & BIT(i % 8));
+	}
+	__atomic_store_n(&l.end, true, __ATOMIC_RELEASE);
+	pthread_join(l.thread, NULL);
+	assert_int_equal(missing, 0);
+}
+
+static void test_a_page_is_laid_over_anothers_while_that_is_written(void **state)
+{
+	const struct core_test_config cfg = { .vps = 2 };
+	struct core_test two;
+
+	core_test_create(&two, &cfg);
+	two_vps_at_one_address(two.vp[0], two.vp[1]);
+	core_test_write(two.vp[1], HV_X64_MSR_SIEFP, 0);
+	core_test_destroy(&two);
+}
+
+static void test_so_it_is_in_a_child(void **state)
+{
+	cc.p->config.privileges |= HV_PRIV_ACCESS_SYNIC_REGS;
+	two_vps_at_one_address(cc.vp[0], cc.vp[1]);
+	core_test_write(cc.vp[1], HV_X64_MSR_SIEFP, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -263,6 +333,8 @@ int main(void)
 		TEST(test_page_registers_fault_beyond_the_address_space),
 		TEST(test_each_move_is_traced),
 		TEST(test_all_pages_at_one_address_come_apart_again),
+		cmocka_unit_test(test_a_page_is_laid_over_anothers_while_that_is_written),
+		CC_TEST(test_so_it_is_in_a_child),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -333,10 +333,10 @@ static void tsc_page_fill_locked(struct partition *p, u8 *at)
 void partition_tsc_page_refresh(struct partition *p)
 {
 	pthread_mutex_lock(&p->lock);
-	pthread_mutex_lock(&p->overlay_lock);
-	if (p->tsc_page.enabled)
-		tsc_page_fill_locked(p, p->tsc_page.page);
-	pthread_mutex_unlock(&p->overlay_lock);
+	if (p->tsc_page.enabled) {
+		tsc_page_fill_locked(p, overlay_open(&p->tsc_page));
+		overlay_close(&p->tsc_page);
+	}
 	pthread_mutex_unlock(&p->lock);
 }
 

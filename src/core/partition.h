@@ -6,7 +6,8 @@
  * memory and the same engine vCPUs.
  *
  * Lock order: partition->lock, then vp locks, then synic->lock, then
- * overlay_lock. No lock is held across engine_vcpu_run() or an up-going op.
+ * overlay_lock, then an overlay's own. No lock is held across engine_vcpu_run() or an
+ * up-going op.
  */
 #ifndef NESTOR_CORE_PARTITION_H
 #define NESTOR_CORE_PARTITION_H
@@ -163,7 +164,7 @@ struct partition {
 	int stop_code;
 	char stop_text[256];
 
-	pthread_mutex_t overlay_lock; /* guards: overlays and their contents while they move */
+	pthread_mutex_t overlay_lock; /* guards: overlays, and which of them is seen */
 	struct list overlays;
 
 	struct deposit deposit;

@@ -30,9 +30,15 @@ static void assert_sint_locked(struct synic *s, u32 sint)
 		vp_interrupt(s->vp, (u8)(s->sint[sint] & HV_SINT_VECTOR_MASK));
 }
 
-static struct hv_message *slot_locked(struct synic *s, u32 sint)
+/* The slot, where it stays until slot_close(). */
+static struct hv_message *slot_open(struct synic *s, u32 sint)
 {
-	return (struct hv_message *)(void *)(s->simp_page.page + sint * HV_MESSAGE_BYTES);
+	return (struct hv_message *)(void *)(overlay_open(&s->simp_page) + sint * HV_MESSAGE_BYTES);
+}
+
+static void slot_close(struct synic *s)
+{
+	overlay_close(&s->simp_page);
 }
 
 /* Pairs with the guest's compare-and-exchange of type to 0 and its read of flags after it. */
@@ -60,22 +66,33 @@ static void finish_locked(struct message *msg, bool delivered)
 	msg->done(msg, delivered);
 }
 
+/* Free, else there will be an EOM. */
+static bool slot_ask(struct synic *s, u32 sint)
+{
+	struct hv_message *slot = slot_open(s, sint);
+	bool free = slot_free(slot);
+
+	if (!free) {
+		__atomic_fetch_or(&slot->flags, HV_MESSAGE_FLAG_PENDING, __ATOMIC_SEQ_CST);
+		free = slot_free(slot);
+	}
+	slot_close(s);
+	return free;
+}
+
 static void deliver_locked(struct synic *s, u32 sint)
 {
-	struct hv_message *slot = slot_locked(s, sint);
 	struct list *queue = &s->queue[sint];
 
 	while (!list_empty(queue)) {
 		struct message *msg = list_entry(queue->next, struct message, link);
 
-		if (!slot_free(slot)) {
-			__atomic_fetch_or(&slot->flags, HV_MESSAGE_FLAG_PENDING, __ATOMIC_SEQ_CST);
-			if (!slot_free(slot))
-				return; /* an EOM will come */
-		}
+		if (!slot_ask(s, sint))
+			return;
 		if (msg->deliver)
 			msg->deliver(msg);
-		slot_write(slot, &msg->m, queue->next->next != queue);
+		slot_write(slot_open(s, sint), &msg->m, queue->next->next != queue);
+		slot_close(s);
 		core_emit(TRACE_MESSAGE, s->vp->index, sint, msg->m.type, msg->m.sender,
 			  TRACE_WORD(s->vp->partition->hv->name));
 		finish_locked(msg, true);
@@ -109,20 +126,24 @@ enum hv_status synic_post(struct synic *s, u32 sint, struct message *msg)
 enum hv_status synic_post_now(struct synic *s, u32 sint, const struct hv_message *m)
 {
 	enum hv_status status = HV_STATUS_SUCCESS;
+	struct hv_message *slot;
 
 	if (sint >= HV_SYNIC_SINT_COUNT)
 		return HV_STATUS_INVALID_PARAMETER;
 	pthread_mutex_lock(&s->lock);
+	slot = slot_open(s, sint);
 	if (!messages_enabled_locked(s)) {
 		status = HV_STATUS_INVALID_SYNIC_STATE;
-	} else if (!list_empty(&s->queue[sint]) || !slot_free(slot_locked(s, sint))) {
+	} else if (!list_empty(&s->queue[sint]) || !slot_free(slot)) {
 		status = HV_STATUS_OBJECT_IN_USE;
 	} else {
-		slot_write(slot_locked(s, sint), m, false);
+		slot_write(slot, m, false);
 		core_emit(TRACE_MESSAGE, s->vp->index, sint, m->type, m->sender,
 			  TRACE_WORD(s->vp->partition->hv->name));
-		assert_sint_locked(s, sint);
 	}
+	slot_close(s);
+	if (status == HV_STATUS_SUCCESS)
+		assert_sint_locked(s, sint);
 	pthread_mutex_unlock(&s->lock);
 	return status;
 }
@@ -182,10 +203,12 @@ enum hv_status synic_signal_new(struct synic *s, u32 sint, u32 flag, bool *newly
 		status = HV_STATUS_INVALID_SYNIC_STATE;
 		goto unlock;
 	}
-	word = (u64 *)(void *)(s->siefp_page.page + sint * HV_EVENT_FLAGS_BYTES) + flag / 64;
+	word = (u64 *)(void *)(overlay_open(&s->siefp_page) + sint * HV_EVENT_FLAGS_BYTES) +
+	       flag / 64;
 	bit = BIT64(flag % 64);
 	/* Pairs with the guest's test-and-clear; it must not miss what we wrote before. */
 	was = __atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST) & bit;
+	overlay_close(&s->siefp_page);
 	*newly = !was;
 	core_emit(TRACE_EVENT_FLAG, s->vp->index, sint, flag, was != 0,
 		  TRACE_WORD(s->vp->partition->hv->name));
@@ -198,9 +221,22 @@ unlock:
 	return status;
 }
 
-static struct hv_event_ring *ring_locked(struct synic *s, u32 sint)
+static enum event_ring_result ring_put_locked(struct synic *s, u32 sint, u32 port)
 {
-	return (struct hv_event_ring *)(void *)s->sirbp_page.page + sint;
+	struct hv_event_ring *ring = (void *)overlay_open(&s->sirbp_page);
+	enum event_ring_result result = event_ring_put(ring + sint, &s->ring[sint].head, port);
+
+	overlay_close(&s->sirbp_page);
+	return result;
+}
+
+static void rings_clear_locked(struct synic *s)
+{
+	struct hv_event_ring *ring = (void *)overlay_open(&s->sirbp_page);
+
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
+		event_ring_clear(ring + i, &s->ring[i].head);
+	overlay_close(&s->sirbp_page);
 }
 
 /* Somebody reads the ring and can be told. */
@@ -239,7 +275,7 @@ enum hv_status synic_ring(struct synic *s, u32 sint, u32 port)
 		status = HV_STATUS_INVALID_SYNIC_STATE;
 		goto unlock;
 	}
-	switch (event_ring_put(ring_locked(s, sint), &s->ring[sint].head, port)) {
+	switch (ring_put_locked(s, sint, port)) {
 	case EVENT_RING_QUIET:
 		break;
 	case EVENT_RING_SIGNAL:
@@ -257,10 +293,9 @@ unlock:
 void synic_rings_restart(struct synic *s)
 {
 	pthread_mutex_lock(&s->lock);
-	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++) {
-		event_ring_clear(ring_locked(s, i), &s->ring[i].head);
+	rings_clear_locked(s);
+	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
 		s->ring[i].head = 0;
-	}
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -294,13 +329,7 @@ u16 synic_take_deliverable(struct synic *s)
 
 	pthread_mutex_lock(&s->lock);
 	for (u32 i = 0; messages_enabled_locked(s) && i < HV_SYNIC_SINT_COUNT; i++) {
-		struct hv_message *slot = slot_locked(s, i);
-
-		if (!(wanted & BIT(i)) || !list_empty(&s->queue[i]))
-			continue;
-		if (!slot_free(slot))
-			__atomic_fetch_or(&slot->flags, HV_MESSAGE_FLAG_PENDING, __ATOMIC_SEQ_CST);
-		if (slot_free(slot))
+		if ((wanted & BIT(i)) && list_empty(&s->queue[i]) && slot_ask(s, i))
 			free |= (u16)BIT(i);
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -308,22 +337,24 @@ u16 synic_take_deliverable(struct synic *s)
 	return free;
 }
 
-static u8 *page_locked(struct synic *s, enum synic_page page)
+static struct overlay *page_of(struct synic *s, enum synic_page page)
 {
-	return page == SYNIC_SIM ? s->simp_page.page : s->siefp_page.page;
+	return page == SYNIC_SIM ? &s->simp_page : &s->siefp_page;
 }
 
 void synic_page_get(struct synic *s, enum synic_page page, u8 out[PAGE_BYTES])
 {
 	pthread_mutex_lock(&s->lock);
-	memcpy(out, page_locked(s, page), PAGE_BYTES);
+	memcpy(out, overlay_open(page_of(s, page)), PAGE_BYTES);
+	overlay_close(page_of(s, page));
 	pthread_mutex_unlock(&s->lock);
 }
 
 void synic_page_set(struct synic *s, enum synic_page page, const u8 in[PAGE_BYTES])
 {
 	pthread_mutex_lock(&s->lock);
-	memcpy(page_locked(s, page), in, PAGE_BYTES);
+	memcpy(overlay_open(page_of(s, page)), in, PAGE_BYTES);
+	overlay_close(page_of(s, page));
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -493,8 +524,7 @@ static enum vp_fault sirbp_write(struct vp *vp, u32 i, u64 value)
 		return fault;
 	/* What stood in the rings when they were given up was for whoever read them then. */
 	pthread_mutex_lock(&s->lock);
-	for (u32 i = 0; i < HV_SYNIC_SINT_COUNT; i++)
-		event_ring_clear(ring_locked(s, i), &s->ring[i].head);
+	rings_clear_locked(s);
 	pthread_mutex_unlock(&s->lock);
 	return VP_OK;
 }

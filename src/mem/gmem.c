@@ -24,16 +24,14 @@ struct gmem_map {
 	struct gmem_region region[];
 };
 
-/*
- * Serial per page of the span that RAM covers; allocated sparsely by the kernel. A page
- * that is lent back is donated all the same, but nobody is kept from it.
- */
-#define DONATED_LENT BIT(31)
-
-struct gmem_donated {
+/* A word per page of the span that RAM covers; allocated sparsely by the kernel. */
+struct gmem_words {
 	u64 pages;
-	u32 serial[];
+	u32 word[];
 };
+
+/* Of a donated page's serial: it is lent back, donated all the same, but nobody is kept from it. */
+#define DONATED_LENT BIT(31)
 
 static struct gmem_map *map_alloc(u32 room)
 {
@@ -50,6 +48,7 @@ int gmem_init(struct gmem *gm)
 	if (!gm->map)
 		return -ENOMEM;
 	pthread_mutex_init(&gm->lock, NULL);
+	pthread_rwlock_init(&gm->sharing, NULL);
 	return 0;
 }
 
@@ -62,6 +61,12 @@ int gmem_init_view(struct gmem *gm, const struct gmem_view *view, void *ctx)
 	return ret;
 }
 
+static void words_free(struct gmem_words *w)
+{
+	if (w)
+		munmap(w, sizeof(*w) + w->pages * sizeof(u32));
+}
+
 void gmem_fini(struct gmem *gm)
 {
 	struct gmem_map *m = gm->old, *next;
@@ -71,13 +76,14 @@ void gmem_fini(struct gmem *gm)
 		free(m);
 	}
 	free(gm->map);
-	if (gm->donated)
-		munmap(gm->donated, sizeof(*gm->donated) + gm->donated->pages * sizeof(u32));
-	gm->donated = NULL;
+	words_free(gm->donated);
+	words_free(gm->shared);
+	gm->donated = gm->shared = NULL;
 	free(gm->held);
 	gm->held = NULL;
 	gm->map = gm->old = NULL;
 	pthread_mutex_destroy(&gm->lock);
+	pthread_rwlock_destroy(&gm->sharing);
 }
 
 /* The sequence number is odd while the map is being changed. */
@@ -281,13 +287,13 @@ static bool out_of_reach(u32 serial)
 
 static bool any_donated(struct gmem *gm, u64 gpa, u64 len)
 {
-	struct gmem_donated *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
+	struct gmem_words *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
 	u64 gpn = gpa >> PAGE_SHIFT, end = (gpa + len + PAGE_BYTES - 1) >> PAGE_SHIFT;
 
 	if (likely(!d))
 		return false;
 	for (; gpn < end && gpn < d->pages; gpn++)
-		if (out_of_reach(__atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED)))
+		if (out_of_reach(__atomic_load_n(&d->word[gpn], __ATOMIC_RELAXED)))
 			return true;
 	return false;
 }
@@ -382,26 +388,26 @@ int gmem_or(struct gmem *gm, u64 gpa, u32 bits)
 	return 0;
 }
 
-static struct gmem_donated *donated_create(const struct gmem_map *m)
+static struct gmem_words *words_create(const struct gmem_map *m)
 {
 	u64 pages = 0;
-	struct gmem_donated *d;
+	struct gmem_words *w;
 
 	for (u32 i = 0; i < m->count; i++)
 		if (m->region[i].kind == GMEM_RAM)
 			pages = (m->region[i].gpa + m->region[i].bytes) >> PAGE_SHIFT;
-	d = mmap(NULL, sizeof(*d) + pages * sizeof(u32), PROT_READ | PROT_WRITE,
+	w = mmap(NULL, sizeof(*w) + pages * sizeof(u32), PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (d == MAP_FAILED)
+	if (w == MAP_FAILED)
 		return NULL;
-	d->pages = pages;
-	return d;
+	w->pages = pages;
+	return w;
 }
 
 /* @serial as it shall stand there. */
 static int serial_set_locked(struct gmem *gm, const struct gmem_region *r, u64 gpn, u32 serial)
 {
-	u32 *at = &gm->donated->serial[gpn];
+	u32 *at = &gm->donated->word[gpn];
 
 	if (gm->donated_faults && out_of_reach(*at) != out_of_reach(serial) &&
 	    mprotect(r->guest + ((gpn << PAGE_SHIFT) - r->gpa), PAGE_BYTES,
@@ -419,10 +425,17 @@ static bool held_locked(const struct gmem *gm, u64 gpn)
 	return false;
 }
 
+static bool shared(struct gmem *gm, u64 gpn)
+{
+	struct gmem_words *w = __atomic_load_n(&gm->shared, __ATOMIC_ACQUIRE);
+
+	return w && gpn < w->pages && __atomic_load_n(&w->word[gpn], __ATOMIC_ACQUIRE);
+}
+
 static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 {
 	struct gmem_region r;
-	struct gmem_donated *d = gm->donated;
+	struct gmem_words *d = gm->donated;
 	u64 gpn = gpa >> PAGE_SHIFT;
 
 	/* The lock keeps the map as it is. */
@@ -431,30 +444,32 @@ static int donate_locked(struct gmem *gm, u64 gpa, u32 serial)
 	if (!d) {
 		if (!serial)
 			return 0;
-		d = donated_create(gm->map);
+		d = words_create(gm->map);
 		if (!d)
 			return -ENOMEM;
 		__atomic_store_n(&gm->donated, d, __ATOMIC_RELEASE);
 	}
 	if (gpn >= d->pages)
 		return -EINVAL;
-	if (d->serial[gpn] && serial)
+	if (d->word[gpn] && serial)
 		return -EEXIST;
 	if (serial && held_locked(gm, gpn))
 		return -EBUSY;
+	if (serial && shared(gm, gpn))
+		return -EACCES;
 	return serial_set_locked(gm, &r, gpn, serial & ~DONATED_LENT);
 }
 
 static int lend_locked(struct gmem *gm, u64 gpa, bool lent)
 {
-	struct gmem_donated *d = gm->donated;
+	struct gmem_words *d = gm->donated;
 	u64 gpn = gpa >> PAGE_SHIFT;
 	struct gmem_region r;
 
-	if (!d || gpn >= d->pages || !d->serial[gpn] || find(gm, gm->sequence, gpa, &r))
+	if (!d || gpn >= d->pages || !d->word[gpn] || find(gm, gm->sequence, gpa, &r))
 		return -EINVAL;
-	return serial_set_locked(
-		gm, &r, gpn, lent ? d->serial[gpn] | DONATED_LENT : d->serial[gpn] & ~DONATED_LENT);
+	return serial_set_locked(gm, &r, gpn,
+				 lent ? d->word[gpn] | DONATED_LENT : d->word[gpn] & ~DONATED_LENT);
 }
 
 int gmem_donate(struct gmem *gm, u64 gpa, u32 serial)
@@ -479,10 +494,10 @@ int gmem_lend(struct gmem *gm, u64 gpa, bool lent)
 
 static u32 serial_of(struct gmem *gm, u64 gpa)
 {
-	struct gmem_donated *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
+	struct gmem_words *d = __atomic_load_n(&gm->donated, __ATOMIC_ACQUIRE);
 	u64 gpn = gpa >> PAGE_SHIFT;
 
-	return d && gpn < d->pages ? __atomic_load_n(&d->serial[gpn], __ATOMIC_RELAXED) : 0;
+	return d && gpn < d->pages ? __atomic_load_n(&d->word[gpn], __ATOMIC_RELAXED) : 0;
 }
 
 u32 gmem_donated(struct gmem *gm, u64 gpa)
@@ -534,6 +549,36 @@ void gmem_unhold(struct gmem *gm, u64 gpa)
 		break;
 	}
 	pthread_mutex_unlock(&gm->lock);
+}
+
+int gmem_share_init(struct gmem *gm)
+{
+	struct gmem_words *w;
+
+	pthread_mutex_lock(&gm->lock);
+	w = gm->shared;
+	if (!w) {
+		w = words_create(gm->map);
+		__atomic_store_n(&gm->shared, w, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&gm->lock);
+	return w ? 0 : -ENOMEM;
+}
+
+void gmem_share(struct gmem *gm, u64 gpa)
+{
+	struct gmem_words *w = __atomic_load_n(&gm->shared, __ATOMIC_ACQUIRE);
+
+	if (w && gpa >> PAGE_SHIFT < w->pages)
+		__atomic_fetch_add(&w->word[gpa >> PAGE_SHIFT], 1, __ATOMIC_ACQ_REL);
+}
+
+void gmem_unshare(struct gmem *gm, u64 gpa)
+{
+	struct gmem_words *w = __atomic_load_n(&gm->shared, __ATOMIC_ACQUIRE);
+
+	if (w && gpa >> PAGE_SHIFT < w->pages)
+		__atomic_fetch_sub(&w->word[gpa >> PAGE_SHIFT], 1, __ATOMIC_ACQ_REL);
 }
 
 /* Where a huge page of it can be one of the guest's too: GPAs begin at multiples of that size. */

@@ -43,15 +43,17 @@ struct gmem_view {
 };
 
 struct gmem_map;
-struct gmem_donated;
+struct gmem_words;
 
 struct gmem {
-	struct gmem_map *map;	      /* atomic; readers load-acquire */
-	struct gmem_map *old;	      /* outgrown maps, freed by gmem_fini() */
-	u32 sequence;		      /* atomic; odd while the map changes */
-	pthread_mutex_t lock;	      /* serializes writers */
-	struct gmem_donated *donated; /* atomic; NULL until the first page is donated */
-	u64 *held;		      /* pages that cannot be donated; once for each hold */
+	struct gmem_map *map;	    /* atomic; readers load-acquire */
+	struct gmem_map *old;	    /* outgrown maps, freed by gmem_fini() */
+	u32 sequence;		    /* atomic; odd while the map changes */
+	pthread_mutex_t lock;	    /* serializes writers */
+	struct gmem_words *donated; /* atomic; NULL until the first page is donated */
+	struct gmem_words *shared;  /* atomic; how often each page is shared */
+	pthread_rwlock_t sharing;   /* read: pages become shared; write: pages are donated */
+	u64 *held;		    /* pages that cannot be donated; once for each hold */
 	u32 held_count, held_room;
 	bool donated_faults;	      /* the guest's own access to a donated page is stopped */
 	const struct gmem_view *view; /* NULL: the regions of the map */
@@ -96,7 +98,7 @@ int gmem_or(struct gmem *gm, u64 gpa, u32 bits);
  * A page of RAM that its guest gave away: nothing reads or writes it through this
  * map any more, and with gm->donated_faults the guest cannot either. @serial names
  * who took it, for messages; 0 gives the page back. -EINVAL: not RAM; -EEXIST:
- * donated already; -EBUSY: held; -ENOMEM.
+ * donated already; -EBUSY: held; -EACCES: shared; -ENOMEM.
  */
 int gmem_donate(struct gmem *gm, u64 gpa, u32 serial);
 /* A donated page that its guest may use again, or no more: it stays donated. -EINVAL: it is not. */
@@ -111,6 +113,14 @@ bool gmem_given(struct gmem *gm, u64 gpa);
  */
 int gmem_hold(struct gmem *gm, u64 gpa);
 void gmem_unhold(struct gmem *gm, u64 gpa);
+/*
+ * While the page of RAM at @gpa is memory of another partition too nobody can donate it:
+ * that is -EACCES. Counts. Who looks whether it is donated and then shares it holds gm->sharing
+ * for reading, who donates for writing. gmem_share_init() comes first; -ENOMEM.
+ */
+int gmem_share_init(struct gmem *gm);
+void gmem_share(struct gmem *gm, u64 gpa);
+void gmem_unshare(struct gmem *gm, u64 gpa);
 
 /*
  * One block, the backing of a VM's RAM. Sparse: pages exist once touched. A shared one is a memfd:

@@ -174,6 +174,27 @@ static void test_a_held_page_is_not_donated_nor_a_donated_one_held(void **state)
 	gmem_backing_destroy(&b);
 }
 
+static void test_a_shared_page_is_not_donated(void **state)
+{
+	struct gmem_backing b;
+
+	assert_int_equal(gmem_backing_create(&b, "test", 4 * P, true), 0);
+	assert_int_equal(gmem_add_backing(&gm, 64 * P, 4 * P, &b, 0, GMEM_RAM), 0);
+	assert_int_equal(gmem_share_init(&gm), 0);
+	assert_int_equal(gmem_share_init(&gm), 0);
+	gmem_share(&gm, 65 * P);
+	gmem_share(&gm, 65 * P);
+	assert_int_equal(gmem_donate(&gm, 64 * P, 1), 0);
+	assert_int_equal(gmem_donate(&gm, 65 * P, 1), -EACCES);
+	gmem_unshare(&gm, 65 * P);
+	assert_int_equal(gmem_donate(&gm, 65 * P, 1), -EACCES);
+	gmem_unshare(&gm, 65 * P);
+	assert_int_equal(gmem_donate(&gm, 65 * P, 1), 0);
+	gmem_share(&gm, 1000 * P); /* no page of RAM */
+	gmem_remove(&gm, 64 * P);
+	gmem_backing_destroy(&b);
+}
+
 static void test_a_region_knows_where_its_file_has_it(void **state)
 {
 	struct gmem_backing b;
@@ -302,6 +323,7 @@ int main(void)
 		TEST(test_bytes_cross_a_border_between_regions),
 		TEST(test_a_view_takes_all_accesses),
 		TEST(test_a_held_page_is_not_donated_nor_a_donated_one_held),
+		TEST(test_a_shared_page_is_not_donated),
 		TEST(test_a_region_knows_where_its_file_has_it),
 		TEST(test_a_removed_region_is_gone),
 		TEST(test_a_backing_is_zero_shared_and_sparse),
