@@ -86,7 +86,7 @@ qemu() { # SIDE DEVICE...
 }
 i=0; while [ $i -lt $ROUNDS ]; do
     for side in $SIDES; do
-        case $side in guest) nestor guest guest ;; nested) nestor nested nested-root ;; 
+        case $side in guest) nestor guest guest ;; nested) nestor nested nested-root ;;
             qemu) qemu qemu -device virtio-blk-pci,drive=data,iothread=io0 ;;
             scsi) qemu scsi -device virtio-scsi-pci,id=s0,iothread=io0 -device scsi-hd,drive=data,bus=s0.0 ;; esac
     done

@@ -13,6 +13,7 @@ import contextlib, json, os, re, shutil, signal, subprocess, sys, tempfile, time
 HERE = os.path.dirname(os.path.abspath(__file__))
 NESTOR = os.path.abspath(os.environ.get("NESTOR", HERE + "/../build/nestor"))
 TOP = os.path.dirname(HERE)
+CLIENT = os.path.abspath(os.environ.get("MSHV_CLIENT", TOP + "/build/tests/mshv/mshv-client"))
 GOLDEN = HERE + "/golden"
 KERNELS = ("6.1", "6.12")
 cases = {}
@@ -136,6 +137,17 @@ def world(d, script, timeout=500):
         p = subprocess.run(["sh", d + "/world.sh"], capture_output=True, timeout=timeout)
         return Run(p.returncode, p.stdout, p.stderr, time.monotonic() - start)
     return nestor("incubator", "--", "sh", d + "/world.sh", timeout=timeout)
+
+
+def client_root(d):
+    """A root file system with the program of tests/mshv/ in it."""
+    busybox = next(b for b in ("/bin/busybox", "/usr/bin/busybox") if os.path.exists(b))
+    os.makedirs(d + "/bin")
+    shutil.copy(busybox, d + "/bin/busybox")
+    for applet in ("sh", "dmesg", "grep", "sleep", "mount"):
+        os.symlink("busybox", f"{d}/bin/{applet}")
+    shutil.copy(CLIENT, d + "/mshv-client")
+    return d
 
 
 def debian():

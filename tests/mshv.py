@@ -5,13 +5,12 @@ import difflib, os, re, shutil, subprocess, sys
 
 import boots
 import control
-from boots import case, check, nestor, scratch, skip
+from boots import CLIENT, case, check, client_root, nestor, scratch, skip
 
 for name in list(boots.cases):    # of the modules above, not to be run twice
     del boots.cases[name]
 
 TOP = os.path.dirname(boots.HERE)
-CLIENT = os.path.abspath(os.environ.get("MSHV_CLIENT", TOP + "/build/tests/mshv/mshv-client"))
 ROLES = ("root", "nested-root", "l1vh")
 WRONG = r"BUG|Oops|WARNING|refcount|leak|mshv.*(fail|error)|blocked for more"
 
@@ -85,17 +84,6 @@ DMESG = f"echo; echo @dmesg; dmesg | grep -E '{WRONG}'; echo @end; sleep 1; "
 
 def client_cases():
     return subprocess.run([CLIENT, "--list"], capture_output=True, text=True).stdout.split()
-
-
-def client_root(d):
-    """A root file system with the client in it."""
-    busybox = next(b for b in ("/bin/busybox", "/usr/bin/busybox") if os.path.exists(b))
-    os.makedirs(d + "/bin")
-    shutil.copy(busybox, d + "/bin/busybox")
-    for applet in ("sh", "dmesg", "grep", "sleep", "mount"):
-        os.symlink("busybox", f"{d}/bin/{applet}")
-    shutil.copy(CLIENT, d + "/mshv-client")
-    return d
 
 
 def client_run(role, cpus, names="", *options):

@@ -29,6 +29,8 @@ DISK = ("n=0; while [ ! -e /dev/sda ] && [ ! -e /dev/vda ] && [ $n -lt 100 ]; do
         "dd if=/dev/urandom of=/tmp/a bs=64k count=64 2>/dev/null; "
         "dd if=/tmp/a of=$D bs=64k conv=fsync 2>/dev/null; echo 3 >/proc/sys/vm/drop_caches; "
         "dd if=$D of=/tmp/b bs=64k count=64 2>/dev/null; cmp /tmp/a /tmp/b && echo same; echo @end; ")
+CLIENT = ("/mshv-client CASE >/said; echo @client; cat /said; echo @end; sleep 1; "
+          "grep -q '^ok' /said && ! grep -q '^not' /said")
 WRONG = r"BUG|Oops|WARNING|unchecked|INFO: |stall"
 
 EVENT = re.compile(r" (msr\.read|msr\.write|hypercall\.return|synic\.message|interrupt\.assert) "
@@ -44,11 +46,16 @@ def trace_of(path):
     return open(path, errors="replace").read() if os.path.exists(path) else ""
 
 
-def strict(image, *options, role="nested-root", cpus=2, sh=LOOK, timeout=240, until=None, settle=2):
+def strict(image, *options, role="nested-root", cpus=2, sh=LOOK, client=None, timeout=240, until=None,
+           settle=2):
     """A machine without quirks, with a disk and a network card, and what it asked of whom. With
-    until it is stopped when its trace has shown that, and some seconds have passed."""
+    until it is stopped when its trace has shown that, and some seconds have passed. With client
+    it runs that case of tests/mshv/ and ends with 0 if that is good."""
     with scratch() as d:
         trace = d + "/t.txt"
+        if client:
+            options += ("--rootfs", boots.client_root(d + "/root"))
+            sh = CLIENT.replace("CASE", client)
         open(d + "/disk", "w").truncate(64 << 20)
         command = [boots.NESTOR, "run", "--role", role, "--kernel", image, "--quirks", "none",
                    "--cpus", str(cpus), "--net", "user", "--disk", d + "/disk", "--timeout",
@@ -207,7 +214,7 @@ for series in ("6.1", "6.12", "7.3"):
                 check("and nothing goes wrong before", not re.search(WRONG, r.out + r.err), r)
 
 
-# --- load, under kernels that watch themselves ---
+# --- load, under a kernel that watches itself ---
 
 LOAD = ("echo @config; zcat /proc/config.gz | grep -E '^CONFIG_(KASAN|PROVE_LOCKING|DEBUG_ATOMIC_SLEEP)='; echo @end; "
         "ping -A -s 1400 10.0.2.2 >/tmp/pings & P=$!; "
@@ -218,14 +225,13 @@ LOAD = ("echo @config; zcat /proc/config.gz | grep -E '^CONFIG_(KASAN|PROVE_LOCK
         "kill $P; wait $P; echo @load; grep -c 'bytes from' /tmp/pings; echo @end; ")
 
 for series in ("6.1", "7.3"):
-    for flavour, option in (("kasan", "KASAN"), ("lockdep", "PROVE_LOCKING")):
-        @case(f"series-{series}-{flavour}", "soak", timeout=1300, kernels=(f"{series} --flavour {flavour}",))
-        def watched(image, option=option):
-            r, seen = strict(image, "--memory", "1G", sh=DISK + NET + LOAD + LOOK, timeout=1200)
-            check_nested(r, seen)
-            check("the kernel watches itself", f"CONFIG_{option}=y" in r.section("config") and
-                  "CONFIG_DEBUG_ATOMIC_SLEEP=y" in r.section("config"), r)
-            check("the network answered while disks were busy", int(r.section("load") or 0) > 100, r)
+    @case(f"series-{series}-debug", "soak", timeout=1900, kernels=(f"{series} --flavour debug",))
+    def watched(image):
+        r, seen = strict(image, "--memory", "1G", "--append", "rcupdate.rcu_cpu_stall_suppress=1",
+                         sh=DISK + NET + LOAD + LOOK, timeout=1800)
+        check_nested(r, seen)
+        check("the kernel watches itself", len(r.section("config").split()) == 3, r)
+        check("the network answered while disks were busy", int(r.section("load") or 0) > 100, r)
 
 
 # --- one kernel after another in the same machine ---
@@ -326,6 +332,10 @@ MOVES = ("sleep 2; echo @moved; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do for c in
 
 REVERSED = ("--nested-vp-index", "reversed", "--append", "maxcpus=1")
 
+def client_failed(r, seen):
+    return "not ok - " in r.section("client")
+
+
 # series, patch | what a run without it shows, and one with it does not | of the run and its trace |
 # options of the run; until: it can be stopped when the trace shows it
 WITHOUT = (
@@ -348,8 +358,16 @@ WITHOUT = (
     ("7.3", 3, "a page fault in mshv_isr ends a reboot of a busy machine",
      lambda r, seen: "RIP: 0010:mshv_isr" in r.out + r.err,
      {"options": ("--append", "panic=-1"), "sh": DISK + NET + BUSY + "reboot -f", "ends": 100}),
+    ("7.3", 4, "no intercept is reported any more to a CPU that one of a machine that is gone came to", client_failed,
+     {"role": "root", "client": "late-intercept"}),
+    ("7.3", 6, "pages stay where a mapping failed half way", client_failed,
+     {"role": "root", "client": "half-mapped"}),
+    ("7.3", 7, "doorbells are lost after a CPU was offline", client_failed,
+     {"role": "root", "client": "doorbells-cpu-offline"}),
     ("7.3", 8, "the answer to the first message goes to a processor that is not running", wrong_vp,
      {"options": REVERSED, "until": posted, "settle": 10}),
+    ("7.3", 10, "the input of CREATE_VP holds what the call before it left",
+     lambda r, seen: "hypercall.leftover code=HvCallCreateVp" in r.trace, {"role": "root", "client": "vps"}),
     ("7.3", 11, "a channel moves to the connect CPU although there are others", pick,
      {"cpus": 4, "sh": MOVES}),
 )

@@ -2,10 +2,12 @@
 /* Processors, power, properties. Device interrupts: device_irq.c; statistics: stats.c. */
 #include "core/root.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/child.h"
+#include "core/core_trace.h"
 #include "core/deposit.h"
 #include "core/hypercall.h"
 
@@ -123,6 +125,23 @@ static enum hv_status call_notify_event(struct hypercall *hc)
 	return HV_STATUS_SUCCESS;
 }
 
+/* What means nothing should be zero. Nothing here depends on it, and Linux 7.3 leaves what stood
+ * there. */
+static void leftovers(const struct hypercall *hc, const struct hv_input_create_vp *in)
+{
+	u64 reserved = 0;
+
+	memcpy(&reserved, in->rsvd, sizeof(in->rsvd));
+	if (reserved)
+		core_emit(TRACE_HYPERCALL_LEFTOVER, HVCALL_CREATE_VP,
+			  offsetof(struct hv_input_create_vp, rsvd), reserved,
+			  TRACE_WORD(hc->vp->partition->hv->name));
+	if (in->subnode_type == HV_SUBNODE_ANY && in->subnode_id)
+		core_emit(TRACE_HYPERCALL_LEFTOVER, HVCALL_CREATE_VP,
+			  offsetof(struct hv_input_create_vp, subnode_id), in->subnode_id,
+			  TRACE_WORD(hc->vp->partition->hv->name));
+}
+
 /*
  * A root's VP runs on the logical processor named in flags, and here the two
  * have the same index. Its thread begins now and waits for INIT and SIPI.
@@ -134,6 +153,7 @@ static enum hv_status call_create_vp(struct hypercall *hc)
 	struct vp *vp = partition_vp(p, in->vp_index);
 	enum hv_status status = HV_STATUS_SUCCESS;
 
+	leftovers(hc, in);
 	if (!hypercall_is_self(hc, in->partition_id))
 		return child_create_vp(hc, in);
 	if (!vp)

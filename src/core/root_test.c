@@ -4,9 +4,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/trace.h"
 #include "core/core_test.h"
 
 #define IN_GPA	 0x10000ull
@@ -330,6 +334,32 @@ static void test_a_kernel_that_ends_leaves_nothing_mapped(void **state)
 	assert_int_equal(ct.p->quirk_uses[QUIRK_KEXEC_POOL], 1); /* there was nothing to give */
 }
 
+static void test_leftovers_in_the_input_of_a_vp_are_traced(void **state)
+{
+	struct hv_input_create_vp in = { .partition_id = HV_PARTITION_ID_SELF, .vp_index = 1 };
+	char path[64], text[4096] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/tmp/root_test.%d.txt", getpid());
+	assert_int_equal(trace_start(path), 0);
+	CALL(HVCALL_CREATE_VP, in);
+	in.rsvd[2] = 1;
+	CALL(HVCALL_CREATE_VP, in);
+	in = (struct hv_input_create_vp){ .subnode_type = 1, .subnode_id = 2 };
+	CALL(HVCALL_CREATE_VP, in);
+	in = (struct hv_input_create_vp){ .subnode_id = 3 };
+	CALL(HVCALL_CREATE_VP, in);
+	assert_int_equal(trace_stop(), 0);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_true(fread(text, 1, sizeof(text) - 1, f) > 0);
+	fclose(f);
+	unlink(path);
+	assert_non_null(strstr(text, "leftover code=HvCallCreateVp offset=12 value=0x10000 "));
+	assert_non_null(strstr(text, "leftover code=HvCallCreateVp offset=16 value=0x3 "));
+	assert_null(strstr(text, "value=0x2 "));
+}
+
 #define TEST(f)	       cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define TEST_NESTED(f) cmocka_unit_test_setup_teardown(f, setup_nested, teardown)
 
@@ -339,6 +369,7 @@ int main(void)
 		TEST(test_run_time_tells_which_processors_exist),
 		TEST(test_a_processor_is_one_of_the_machines_and_costs_a_page),
 		TEST(test_a_vp_needs_its_processor_and_pages),
+		TEST(test_leftovers_in_the_input_of_a_vp_are_traced),
 		TEST(test_events),
 		TEST(test_system_properties),
 		TEST(test_sleep_ends_the_machine),

@@ -171,12 +171,14 @@ struct hv_input_withdraw {
 	u64 proximity_domain;
 };
 
+#define HV_SUBNODE_ANY 0u
+
 struct hv_input_create_vp {
 	u64 partition_id;
 	u32 vp_index;
 	u8 rsvd[3];
 	u8 subnode_type;
-	u64 subnode_id; /* Linux leaves it as it finds it */
+	u64 subnode_id; /* of no meaning with HV_SUBNODE_ANY; Linux leaves it as it finds it */
 	u64 proximity_domain;
 	u64 flags; /* for a root's own VP: the logical processor */
 };

@@ -88,6 +88,14 @@ program count
 	out	%al, $DONE
 program_end count
 
+program until_flag		/* of the client's */
+	out	%al, $0x80
+1:	cmpb	$0, 0x9000
+	je	1b
+	out	%al, $0x80
+	hlt
+program_end until_flag
+
 	/* Waits for its first start-up IPI elsewhere; this is what the second processor runs. */
 program second
 	mov	$0x77, %al
@@ -225,6 +233,11 @@ label doorbell_other
 label doorbell_next
 	out	%al, $DONE
 program_end doorbell
+
+program peek
+	movl	(%rbx), %eax
+	out	%al, $DONE
+program_end peek
 
 	/* An MSR nobody knows, the reference counter, the frequency of the clock. */
 program msr

@@ -98,6 +98,6 @@ struct mshv_case {
 	const char *name;
 	void (*run)(void);
 };
-extern const struct mshv_case life_cases[], run_cases[], state_cases[], event_cases[];
+extern const struct mshv_case life_cases[], run_cases[], state_cases[], event_cases[], mend_cases[];
 
 #endif
