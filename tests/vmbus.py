@@ -243,53 +243,6 @@ echo @stop; $N stop {name} --force >/dev/null; wait $pid; echo $?; echo @; tail 
     check("or until the time is over, which is status 125", "\n125 goes on" in r.section("limit"), r)
 
 
-# --- a file from the host, by the daemon of Linux 6.10 and later ---
-
-# Debian 12 and 13 have no such daemon for 6.12: it comes from the kernel's source.
-COPY = WAIT + """
-exec 2>&1
-/etc/nestor-boot >/dev/null; modprobe uio_hv_generic
-echo 34d14be3-dee4-41c8-9ae7-6b174977c192 >/sys/bus/vmbus/drivers/uio_hv_generic/new_id; wait_for /dev/uio0
-/sbin/hv_fcopy_uio_daemon; sleep 1; pgrep hv_fcopy >/dev/null && echo ready
-while [ ! -e /tmp/end ]; do sleep 0.2; done
-echo @copied; md5sum </tmp/data | cut -c1-32; echo @errors; dmesg | grep -E 'BUG|Oops|WARNING:|hung'; echo @
-"""
-
-
-def copy_daemon(d):
-    """Its program, or None."""
-    tree = output(TOP + "/tools/linux", "source", "6.12") + "/tools/hv/"
-    p = subprocess.run(["gcc", "-O2", "-static", "-o", d + "/hv_fcopy_uio_daemon", tree + "hv_fcopy_uio_daemon.c",
-                        tree + "vmbus_bufring.c"], capture_output=True)
-    return d + "/hv_fcopy_uio_daemon" if p.returncode == 0 else None
-
-
-@case("vmbus-copy", timeout=400)
-@needs_debian
-def copy(image):
-    name = f"copy-{os.getpid()}"
-    with scratch() as d:
-        if not copy_daemon(d):
-            return skip("there is no source of 6.12; tools/linux fetch 6.12 gets it")
-        data = os.urandom(1000001)
-        with open(d + "/data", "wb") as f:
-            f.write(data)
-        r = world(d, f"""
-cp --sparse=always {image} root.img; to=/sbin/hv_fcopy_uio_daemon
-printf "write $D/hv_fcopy_uio_daemon $to\\nsif $to mode 0100755\\n" | debugfs -w -f - root.img >/dev/null 2>&1
-$N run --name {name} --kernel 6.12 --disk root.img --timeout 300 --append "root=/dev/sda rw" -- \\
-    bash -c {guest(d, "copy.sh", COPY)} >out.txt 2>err.txt & pid=$!
-n=0; while ! grep -q ready out.txt && [ -d /proc/$pid ] && [ $n -lt 1000 ]; do sleep 0.2; n=$((n + 1)); done
-echo @copy; for to in data data end; do $N copy {name} $D/data /tmp/$to 2>&1; echo $?; done; echo @
-wait $pid; cat out.txt err.txt
-""", timeout=380)
-    said = r.section("copy").splitlines()
-    check("a file is copied into Linux 6.12", said[:1] == ["0"], r)
-    check("but not over another", said[2:3] == ["1"] and "--overwrite" in said[1], r)
-    check("it is the same there", r.section("copied").strip() == hashlib.md5(data).hexdigest(), r)
-    check("nothing in the kernel's log", "@errors" in r.out and not r.section("errors").strip(), r)
-
-
 # --- its own init, and kexec ---
 
 KEXEC = """#!/bin/bash
