@@ -11,6 +11,8 @@ own count between two looks at the running guest.
 """
 import argparse, json, os, re, statistics, subprocess, sys, tempfile
 
+from archive import cpio
+
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.abspath(os.environ.get("BUILD", HERE + "/build"))
 NESTOR = BUILD + "/nestor"
@@ -80,18 +82,6 @@ i=0; while [ $i -lt $ROUNDS ]; do
 done
 kill $server
 """
-
-
-def cpio(entries):
-    out, ino = bytearray(), 1
-    for name, mode, data in [*entries, ("TRAILER!!!", 0, b"")]:
-        raw = name.encode() + b"\0"
-        out += ("070701" + "".join("%08X" % v for v in (ino, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0,
-                                                        len(raw), 0))).encode() + raw
-        out += b"\0" * (-len(out) % 4) + data
-        out += b"\0" * (-len(out) % 4)
-        ino += 1
-    return bytes(out)
 
 
 def virtio_initrd(path, kernel, argv):
