@@ -14,6 +14,8 @@ a minute or so for each side, and several in the incubator.
 """
 import argparse, json, lzma, os, re, statistics, subprocess, sys, tempfile
 
+from archive import cpio
+
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.abspath(os.environ.get("BUILD", HERE + "/build"))
 NESTOR = BUILD + "/nestor"
@@ -94,18 +96,6 @@ i=0; while [ $i -lt $ROUNDS ]; do
 done
 kill $server
 """
-
-
-def cpio(entries):
-    out, ino = bytearray(), 1
-    for name, mode, data in [*entries, ("TRAILER!!!", 0, b"")]:
-        raw = name.encode() + b"\0"
-        out += ("070701" + "".join("%08X" % v for v in (ino, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0,
-                                                        len(raw), 0))).encode() + raw
-        out += b"\0" * (-len(out) % 4) + data
-        out += b"\0" * (-len(out) % 4)
-        ino += 1
-    return bytes(out)
 
 
 # Not our own init: it opens ports for itself, which an emulated KVM forbids it beside QEMU.
