@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t len)
 	if (fd < 0) {
 		fd = memfd_create("image", 0);
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		if (fd < 0 || gmem_init(&gm) || ram_create(&gm, LAYOUT_RAM_MIN, &ram))
+		if (fd < 0 || gmem_init(&gm) || ram_create(&gm, LAYOUT_RAM_MIN, false, &ram))
 			abort();
 	}
 	if (len < 1)
