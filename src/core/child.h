@@ -71,7 +71,7 @@ struct child {
 
 	/* Guards what holds VPs, here and in struct child_vp. */
 	pthread_mutex_t vp_lock;
-	pthread_cond_t vp_cond; /* broadcast when a VP parks and when a hold ends */
+	pthread_cond_t vp_cond; /* broadcast when a VP parks */
 	u32 holds;		/* of all VPs */
 	bool ending;		/* threads end */
 };
@@ -82,6 +82,7 @@ struct child_vp {
 	/* Recursive; held with child_vp_hold(): one thread of the parent's at a time. */
 	pthread_mutex_t access;
 	u64 pool_gpn[DEPOSIT_VP]; /* pages that pay for it; under life_lock */
+	pthread_cond_t wake;	  /* what its thread waits for while it may not run; with vp_lock */
 	/* Under child->vp_lock. */
 	bool explicit_suspend, intercept_suspend;
 	bool in_guest; /* the thread is in the engine or handles an exit: registers are its own */
@@ -157,6 +158,8 @@ void child_free(struct partition *p);
 /* The VP is held, or the caller is its thread (child_page.c). */
 void child_state_pages_unmap(struct vp *vp);
 void child_register_page_fill(struct vp *vp);
+/* Only the general registers have changed since it was filled: asks the engine nothing. */
+void child_register_page_fill_general(struct vp *vp);
 /* Takes over what the parent marked as changed in the register page. */
 void child_register_page_apply(struct vp *vp);
 /*

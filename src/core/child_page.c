@@ -180,20 +180,37 @@ static void fill_special(struct vp *vp, struct hv_register_page *page)
 		page->xfem = 1;
 }
 
+static void fill_general(struct vp *vp, struct hv_register_page *page)
+{
+	struct engine_regs *r = vp->vcpu->regs;
+
+	for (u32 i = 0; i < ARRAY_SIZE(page->gpr); i++)
+		page->gpr[i] = *gpr(r, i);
+	page->rip = r->rip;
+	page->rflags = r->rflags;
+}
+
+void child_register_page_fill_general(struct vp *vp)
+{
+	struct hv_register_page *page = vp->child->register_page;
+
+	if (!page)
+		return;
+	fill_general(vp, page);
+	page->dirty = 0;
+	page->valid = 1;
+}
+
 void child_register_page_fill(struct vp *vp)
 {
 	struct hv_register_page *page = vp->child->register_page;
-	struct engine_regs *r = vp->vcpu->regs;
 	u8 xmm[16][16];
 
 	if (!page)
 		return;
 	page->version = 1;
 	page->vtl = 0;
-	for (u32 i = 0; i < ARRAY_SIZE(page->gpr); i++)
-		page->gpr[i] = *gpr(r, i);
-	page->rip = r->rip;
-	page->rflags = r->rflags;
+	fill_general(vp, page);
 	if (vp->vcpu->ops->vcpu_get_xmm(vp->vcpu, xmm) == 0)
 		memcpy(page->xmm, xmm, sizeof(page->xmm));
 	fill_special(vp, page);

@@ -61,7 +61,7 @@ static bool enter(struct vp *vp)
 		pthread_cond_broadcast(&c->vp_cond);
 	}
 	while (!ends_locked(c, cv) && !runnable_locked(c, cv))
-		pthread_cond_wait(&c->vp_cond, &c->vp_lock);
+		pthread_cond_wait(&cv->wake, &c->vp_lock);
 	run = !ends_locked(c, cv);
 	cv->in_guest = run;
 	pthread_mutex_unlock(&c->vp_lock);
@@ -223,10 +223,23 @@ bool child_vp_suspended(struct vp *vp)
 
 /* Holds. */
 
+/* With an intercept under way the thread is on its way to park. */
 static void kick_locked(struct vp *vp)
 {
-	if (vp->child->in_guest)
+	if (vp->child->in_guest && !vp->child->intercept_suspend)
 		engine_vcpu_kick(vp->vcpu);
+}
+
+/* For the VPs that may go on now, and only for them: to wake a thread costs much more than a call.
+ */
+static void wake_all_locked(struct partition *p)
+{
+	struct vp *vp;
+
+	for (u32 i = 0; i < CHILD_VPS_MAX; i++)
+		if ((vp = partition_vp(p, i)) &&
+		    (ends_locked(p->child, vp->child) || runnable_locked(p->child, vp->child)))
+			pthread_cond_signal(&vp->child->wake);
 }
 
 static void wait_parked_locked(struct child *c, struct vp *vp)
@@ -257,7 +270,7 @@ void child_release(struct partition *p)
 
 	pthread_mutex_lock(&c->vp_lock);
 	c->holds--;
-	pthread_cond_broadcast(&c->vp_cond);
+	wake_all_locked(p);
 	pthread_mutex_unlock(&c->vp_lock);
 }
 
@@ -276,12 +289,16 @@ void child_vp_hold(struct vp *vp)
 void child_vp_release(struct vp *vp)
 {
 	struct child *c = child_of(vp);
+	struct child_vp *cv = vp->child;
+	bool goes_on;
 
 	pthread_mutex_lock(&c->vp_lock);
-	vp->child->holds--;
-	pthread_cond_broadcast(&c->vp_cond);
+	cv->holds--;
+	goes_on = runnable_locked(c, cv);
 	pthread_mutex_unlock(&c->vp_lock);
-	pthread_mutex_unlock(&vp->child->access);
+	if (goes_on)
+		pthread_cond_signal(&cv->wake);
+	pthread_mutex_unlock(&cv->access);
 }
 
 /* Creation and end. */
@@ -320,14 +337,23 @@ static struct child_vp *child_vp_alloc(void)
 	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
 	pthread_mutex_init(&cv->access, &recursive);
 	pthread_mutexattr_destroy(&recursive);
+	pthread_cond_init(&cv->wake, NULL);
 	return cv;
+}
+
+static void child_vp_dispose(struct child_vp *cv)
+{
+	if (!cv)
+		return;
+	pthread_cond_destroy(&cv->wake);
+	pthread_mutex_destroy(&cv->access);
+	free(cv);
 }
 
 void child_vp_free(struct vp *vp)
 {
 	vp->vcpu->ops->vcpu_destroy(vp->vcpu);
-	pthread_mutex_destroy(&vp->child->access);
-	free(vp->child);
+	child_vp_dispose(vp->child);
 	__atomic_fetch_add(&vp->partition->hv->child_totals.vps_destroyed, 1, __ATOMIC_RELAXED);
 }
 
@@ -346,9 +372,7 @@ static int make(struct partition *p, u32 index, struct vp **out)
 	}
 	if (vcpu)
 		vcpu->ops->vcpu_destroy(vcpu);
-	if (cv)
-		pthread_mutex_destroy(&cv->access);
-	free(cv);
+	child_vp_dispose(cv);
 	return ret;
 }
 
@@ -431,7 +455,7 @@ void child_vps_end(struct partition *p)
 
 	pthread_mutex_lock(&c->vp_lock);
 	c->ending = true;
-	pthread_cond_broadcast(&c->vp_cond);
+	wake_all_locked(p);
 	for (u32 i = 0; i < CHILD_VPS_MAX; i++)
 		if ((vp = partition_vp(p, i)))
 			kick_locked(vp);
@@ -454,7 +478,7 @@ static enum hv_status delete_life_locked(struct partition *p, u32 index)
 		return HV_STATUS_INVALID_VP_INDEX;
 	pthread_mutex_lock(&p->child->vp_lock);
 	vp->child->deleted = true;
-	pthread_cond_broadcast(&p->child->vp_cond);
+	pthread_cond_signal(&vp->child->wake);
 	pthread_mutex_unlock(&p->child->vp_lock);
 	vp_join(vp);
 	withdraw_from_parent(vp);

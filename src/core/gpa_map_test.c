@@ -397,7 +397,7 @@ static void vp_run(void)
 	assert_int_equal(call(HVCALL_CREATE_VP, 0, 0, &in, sizeof(in)), 0);
 	pthread_mutex_lock(&p->child->vp_lock);
 	p->vps[0]->child->explicit_suspend = false;
-	pthread_cond_broadcast(&p->child->vp_cond);
+	pthread_cond_signal(&p->vps[0]->child->wake);
 	pthread_mutex_unlock(&p->child->vp_lock);
 	vp_settle();
 }

@@ -440,10 +440,13 @@ static void set_list_of_child(struct hypercall *hc, struct vp *vp, enum hv_statu
 {
 	const struct hv_register_assoc *list =
 		(const void *)(hc->in + sizeof(struct hv_input_vp_registers));
-	bool control = true;
+	bool control = true, general = true;
 
-	for (u32 i = hc->rep; i < hc->rep_count; i++)
+	for (u32 i = hc->rep; i < hc->rep_count; i++) {
 		control &= child_reg_is_control(list[i].name);
+		general &=
+			list[i].name - HvX64RegisterRax <= HvX64RegisterRflags - HvX64RegisterRax;
+	}
 	if (!control)
 		child_vp_prepare(vp);
 	set_list(hc, vp, status);
@@ -451,7 +454,9 @@ static void set_list_of_child(struct hypercall *hc, struct vp *vp, enum hv_statu
 	vp->child->parent_vp = hc->vp->index;
 	if (!control)
 		child_sregs_flush(vp);
-	if (!control || child_vp_suspended(vp))
+	if (general)
+		child_register_page_fill_general(vp);
+	else if (!control || child_vp_suspended(vp))
 		child_register_page_fill(vp);
 }
 

@@ -219,11 +219,11 @@ static int legacy_set(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES], con
 	return kvm_vcpu_set_xsave(vcpu, area);
 }
 
+/* A tenth of what the whole state would be: a register page is filled with every intercept. */
 int kvm_vcpu_get_xmm(struct engine_vcpu *vcpu, u8 xmm[16][16])
 {
-	u8 area[ENGINE_XSAVE_BYTES];
-	struct fxsave f;
-	int ret = legacy_get(vcpu, area, &f);
+	struct kvm_fpu f;
+	int ret = kvm_ioctl(kvm_vcpu_of(vcpu)->fd, KVM_GET_FPU, &f);
 
 	if (ret >= 0)
 		memcpy(xmm, f.xmm, sizeof(f.xmm));
