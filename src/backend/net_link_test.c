@@ -36,10 +36,15 @@ static bool sink_room(void *ctx)
 
 static void sink_rx(void *ctx, const struct net_frame *f)
 {
+	static u8 data[NET_FRAME_MAX];
+
+	assert_int_equal(net_frame_copy(f, data, sizeof(data)), 0);
+	if (net_get16(data + 12) == 0x86dd) /* the host's stack says hello in IPv6 */
+		return;
 	t.frames++;
 	t.bytes = f->bytes;
 	t.meta = f->meta;
-	assert_int_equal(net_frame_copy(f, t.data, sizeof(t.data)), 0);
+	memcpy(t.data, data, f->bytes);
 }
 
 static void sink_end(void *ctx)
