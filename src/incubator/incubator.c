@@ -647,9 +647,11 @@ static int run_until_it_does_not_hang(struct run *r)
 		if (retries > 0 && !isatty(STDOUT_FILENO))
 			session_hold_output(&r->own);
 		ret = run_once(r);
-		if (ret != -EDEADLK || tries >= retries || !session_repeatable(&r->own))
+		if (!ret || !r->own.started || tries >= retries || !session_repeatable(&r->own))
 			return ret;
-		log_error(HUNG_TEXT "; starting again (%d of %d)", ++tries, retries);
+		log_error("%s; starting again (%d of %d)",
+			  ret == -EDEADLK ? HUNG_TEXT : "the incubator's machine ended", ++tries,
+			  retries);
 		ret = forget_attempt(r);
 		if (ret)
 			return ret;
