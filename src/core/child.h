@@ -140,7 +140,8 @@ void child_vp_release(struct vp *vp);
 
 /*
  * Ends the VP's run with the intercept in vp->child->intercept: child_vp.c does
- * the pages, the suspend state and the message. VP thread only.
+ * the pages, the suspend state and the message. VP thread only, which touches
+ * nothing of the VP afterwards: it is parked.
  */
 void child_vp_intercept(struct vp *vp);
 

@@ -442,6 +442,7 @@ static void test_an_intercept_is_told_once_to_who_resumed(void **state)
 		push(1, &shutdown);
 		resume_from(caller, child_id, 1);
 		assert_true(wait_message(caller, &sender, &vp));
+		assert_false(in_guest(vp_of(child_id, 1))); /* nobody has to wait for it */
 		assert_int_equal(sender, child_id);
 		assert_int_equal(vp, 1);
 		memcpy(&type, page, sizeof(type));

@@ -4,7 +4,8 @@
  * told of an intercept. The thread owns the registers while in_guest is set; a
  * parent's thread that wants them holds the VP first, which kicks the thread and
  * waits until it has parked here. Nothing the thread does before that waits for a
- * parent.
+ * parent. What tells the parent of an intercept parks first, and is the last to
+ * touch the VP until the thread enters again.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -45,6 +46,13 @@ static void settle(struct vp *vp)
 			    vp->index, (unsigned long long)vp->partition->id, -ret);
 }
 
+/* From here on the registers are who holds the VP's. */
+static void park_locked(struct child *c, struct child_vp *cv)
+{
+	cv->in_guest = false;
+	pthread_cond_broadcast(&c->vp_cond);
+}
+
 /* Parks until nothing holds the VP. False: the thread ends. */
 static bool enter(struct vp *vp)
 {
@@ -57,8 +65,7 @@ static bool enter(struct vp *vp)
 		pthread_mutex_unlock(&c->vp_lock);
 		settle(vp);
 		pthread_mutex_lock(&c->vp_lock);
-		cv->in_guest = false;
-		pthread_cond_broadcast(&c->vp_cond);
+		park_locked(c, cv);
 	}
 	while (!ends_locked(c, cv) && !runnable_locked(c, cv))
 		pthread_cond_wait(&cv->wake, &c->vp_lock);
@@ -160,7 +167,7 @@ void child_vp_fail(struct vp *vp, const char *what, u64 code)
  * where that VP does not listen, to any other. One that still waits for its slot
  * will do for this intercept too.
  */
-static void tell_parent(struct vp *vp)
+static void tell_parent(struct vp *vp, u32 first)
 {
 	struct partition *parent = child_of(vp)->parent;
 	struct child_vp *cv = vp->child;
@@ -173,7 +180,7 @@ static void tell_parent(struct vp *vp)
 	cv->opaque.m.sender = vp->partition->id;
 	memcpy(cv->opaque.m.payload, &payload, sizeof(payload));
 	for (u32 i = 0; i < count; i++) {
-		struct vp *to = partition_vp(parent, (cv->parent_vp + i) % count);
+		struct vp *to = partition_vp(parent, (first + i) % count);
 
 		if (!synic_listens(&to->synic, HV_SINT_INTERCEPT))
 			continue;
@@ -185,19 +192,27 @@ static void tell_parent(struct vp *vp)
 		    (unsigned long long)parent->id);
 }
 
+/*
+ * Parked before the parent knows: its thread, which is woken by the message and often
+ * takes this one's processor, finds the VP free when it answers.
+ */
 void child_vp_intercept(struct vp *vp)
 {
 	struct child *c = child_of(vp);
 	struct child_vp *cv = vp->child;
+	u32 first;
 
+	settle(vp);
 	census_intercept(vp, cv->intercept.type);
 	child_register_page_fill(vp);
 	if (cv->intercept_page)
 		memcpy(cv->intercept_page, &cv->intercept, sizeof(cv->intercept));
+	first = cv->parent_vp;
 	pthread_mutex_lock(&c->vp_lock);
 	cv->intercept_suspend = true;
+	park_locked(c, cv);
 	pthread_mutex_unlock(&c->vp_lock);
-	tell_parent(vp);
+	tell_parent(vp, first);
 }
 
 /* What is registered later still counts: the list is final with the first run. */
