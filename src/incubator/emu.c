@@ -312,8 +312,12 @@ static void build_args(struct args *a, const struct emu_plan *p, const int fd[IN
 	       "off");
 	arg(a, "-accel");
 	arg(a, "tcg,thread=multi");
+	/*
+	 * Not what makes emulated guests slow: a fifth level of page tables at every look-up,
+	 * and ERMS, for which kernels clear and copy memory byte by byte.
+	 */
 	arg(a, "-cpu");
-	arg(a, "max");
+	arg(a, "max,la57=off,erms=off,fsrm=off");
 	arg(a, "-smp");
 	arg(a, "%u", machine_cpus(p));
 	arg(a, "-m");
