@@ -23,9 +23,10 @@ GUEST = "echo @user\n" + WORK + f"""work; stty -F /dev/ttyS1 raw; echo @still; s
 dd if=/dev/zero of=/dev/ttyS1 bs={BYTES} count=1 2>/dev/null; echo @written; sleep 3; echo @over
 """
 
+MACHINE = os.environ.get("MACHINE", "pc")    # QEMU's default
 # In the nested root, beside nestor and in the virtual machine alike; $ACCEL tells them apart. Every
 # mark comes with the count of the root's interrupts from its hypervisor.
-HOST = r"""
+HOST = "MACHINE=%s" % MACHINE + r"""
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 mount -t tmpfs tmpfs /tmp; cd /tmp
 cat >work <<'EOF'
@@ -34,7 +35,7 @@ truncate -s 1M a.img; dd if=work of=a.img conv=notrunc bs=64k 2>/dev/null
 # Read once: what the disk costs is not what is measured.
 qemu-system-x86_64 -M none -display none -nodefaults -S -daemonize -pidfile pid && kill $(cat pid)
 cat /vm/*-6.12 /usr/share/seabios/bios-256k.bin /usr/share/qemu/*.bin >/dev/null; echo @start
-qemu-system-x86_64 -accel $ACCEL -cpu host -machine q35 -m 128 -nodefaults -display none -no-reboot -kernel /vm/vmlinuz-6.12 \
+qemu-system-x86_64 -accel $ACCEL -cpu host -machine $MACHINE -m 128 -nodefaults -display none -no-reboot -kernel /vm/vmlinuz-6.12 \
 	-initrd /vm/initrd-6.12 -append "console=ttyS0 quiet panic=-1 nosoftlockup" -serial stdio -serial null \
 	-drive file=a.img,format=raw,if=none,id=d -device virtio-blk-pci,drive=d </dev/null 2>err | while read -r l; do
 	echo "$l"; case $l in @still*|@written*) grep HYP: /proc/interrupts;; esac

@@ -183,10 +183,10 @@ ACCEL=${ACCEL:-mshv} CPU=${CPU:-host} SERIES=${SERIES:-6.12}
 mount -t tmpfs tmpfs /tmp 2>/dev/null; cd /tmp
 # A disk whose first bytes are what standard input says.
 disk() { rm -f $1; truncate -s 1M $1; dd of=$1 conv=notrunc bs=64k 2>/dev/null; }
-qemu() { timeout -k 5 ${LIMIT:-420} qemu-system-x86_64 -accel $ACCEL -cpu $CPU -nodefaults -display none -no-reboot "$@"; }
+qemu() { run-machine $LOG timeout -k 5 ${LIMIT:-420} qemu-system-x86_64 -accel $ACCEL -cpu $CPU -nodefaults -display none -no-reboot "$@"; }
 linux() { # DISK LOG [OPTION...]: the stock kernel by -kernel
 	d=$1 l=$2; shift 2
-	qemu -machine q35 -m 128 -kernel /vm/vmlinuz-$SERIES -initrd /vm/initrd-$SERIES -append "console=ttyS0 quiet panic=-1 $QUIET" \
+	LOG=$l qemu -machine pc -m 128 -kernel /vm/vmlinuz-$SERIES -initrd /vm/initrd-$SERIES -append "console=ttyS0 quiet panic=-1 $QUIET" \
 		-serial ${SERIAL:-file:$l} -drive file=$d,format=raw,if=none,id=d -device virtio-blk-pci,drive=d \
 		-netdev user,id=n -device virtio-net-pci,netdev=n,romfile= "$@"
 }
@@ -422,7 +422,7 @@ dump() { sync; echo "screendump /tmp/$1.ppm" >&3; n=0; until [ -s $1.ppm ] || [ 
 cp /vm/boot.img .; cat >paint.sh <<'EOF'
 %s
 EOF
-disk a.img <paint.sh; mkfifo monitor
+disk a.img <paint.sh; mkfifo monitor; LOG=a.log
 qemu %s -vga std -monitor stdio -serial file:a.log -drive file=a.img,format=raw,if=none,id=d \
 	-device virtio-blk-pci,drive=d <monitor >monitor.log & p=$!; exec 3>monitor
 until_says a.log '@grub' 240 && sleep 1; dump loader
