@@ -56,6 +56,7 @@ fuzz:
 	@tools/fuzz --seconds "$(FUZZ_SECONDS)" $(FUZZ)
 
 bench: ready
+	@$(BUILD)/nestor doctor --json | grep -q '"uses": "kvm"' || tools/kernels fetch incubator
 	@BUILD="$(BUILD)" tools/bench
 
 # Kernels with the series of linux/ (see linux/README.md), into the cache; then a boot as nested root.
