@@ -12,6 +12,7 @@
 #include "core/deposit.h"
 #include "core_fuzz.h"
 #include "hvdef/child.h"
+#include "hvdef/intercept.h"
 #include "hvdef/port.h"
 #include "hvdef/gpa.h"
 #include "hvdef/property.h"

@@ -14,6 +14,7 @@
 
 #include "core/child_call_test.h"
 #include "core/child_port.h"
+#include "hvdef/intercept.h"
 
 #define SIM_GPA	  0x10000ull
 #define RING_GPA  0x18000ull /* a page for each VP */
