@@ -46,7 +46,10 @@ static void check(int ret, const char *what)
 
 static void create(void)
 {
-	const struct engine_vm_config vc = { .max_vcpus = 1, .hypercall_port = HYPERCALL_PORT };
+	const struct engine_vm_config vc = { .max_vcpus = 1,
+					     .hypercall_port = HYPERCALL_PORT,
+					     .trap_msrs = true,
+					     .trap_unknown_msrs = true };
 	const struct partition_config pc = { .max_vps = 1,
 					     .max_lps = 1,
 					     .physical_bits = TEST_PHYSICAL_BITS };
@@ -129,6 +132,13 @@ struct row {
 	{                                                                                          \
 		.rdx = PORT, .rsi = DATA, .rcx = 3                                                 \
 	}
+#define MSR HV_MESSAGE_X64_MSR
+#define R_MSR(msr)                                                                                 \
+	{                                                                                          \
+		.rcx = msr, .rax = 0x1122334455667788, .rdx = 0x99AABBCCDDEEFF00                   \
+	}
+#define UNKNOWN	  0x12345678 /* that KVM does not know */
+#define SYNTHETIC 0x40000003
 #define R_MMIO                                                                                     \
 	{                                                                                          \
 		.rbx = DEVICE, .rax = 0x1122334455667788, .rcx = 9                                 \
@@ -186,6 +196,16 @@ static const struct row rows[] = {
 	  3,
 	  { .rdx = PORT, .rsi = DATA, .rcx = 3, .rflags = DF },
 	  IO },
+
+	{ "rdmsr", B64, "\x0F\x32", 2, R_MSR(UNKNOWN), MSR },
+	{ "wrmsr", B64, "\x0F\x30", 2, R_MSR(UNKNOWN), MSR },
+	{ "rdmsr of a synthetic one", B64, "\x0F\x32", 2, R_MSR(SYNTHETIC), MSR },
+	{ "wrmsr of a synthetic one", B64, "\x0F\x30", 2, R_MSR(SYNTHETIC), MSR },
+	{ "rex.w rdmsr", B64, "\x48\x0F\x32", 3, R_MSR(UNKNOWN), MSR },
+	{ "rdmsr in 32 bits", B32, "\x0F\x32", 2, R_MSR(UNKNOWN), MSR },
+	{ "wrmsr in 16 bits", B16, "\x0F\x30", 2, R_MSR(UNKNOWN), MSR },
+	{ "sti; rdmsr", B64, "\xFB\x0F\x32", 3, R_MSR(UNKNOWN), MSR, 1 },
+	{ "sti; wrmsr", B64, "\xFB\x0F\x30", 3, R_MSR(UNKNOWN), MSR, 1 },
 
 	{ "mov eax, [rbx]", B64, "\x8B\x03", 2, R_MMIO, MMIO },
 	{ "mov eax, [rbx] in 32 bits", B32, "\x8B\x03", 2, R_MMIO, MMIO },
@@ -247,6 +267,12 @@ static const struct row rows[] = {
 	  1,
 	  { .rdx = PORT, .rax = 1, .rflags = TF },
 	  IO },
+	{ "a trap after each instruction: rdmsr",
+	  B64,
+	  "\x0F\x32",
+	  2,
+	  { .rcx = UNKNOWN, .rax = 1, .rflags = TF },
+	  MSR },
 	{ "a trap after each instruction: mov",
 	  B64,
 	  "\x8B\x03",
@@ -283,6 +309,8 @@ static bool stop(void)
 			intercept_mmio(vp, e);
 		else if (e->kind == ENGINE_EXIT_MEMORY)
 			intercept_memory(vp, e);
+		else if (e->kind == ENGINE_EXIT_RDMSR || e->kind == ENGINE_EXIT_WRMSR)
+			intercept_msr(vp, e);
 		else if (e->kind != ENGINE_EXIT_INTR)
 			break;
 		if (child_test.intercepts)
@@ -389,7 +417,8 @@ static bool goes_on(const struct row *r)
 	do
 		check(engine_vcpu_run(v), "run");
 	while (v->exit.kind == ENGINE_EXIT_INTR);
-	if (v->exit.kind == ENGINE_EXIT_IO && v->exit.io.port == MARKER && v->regs->rax == 0xAB) {
+	if (v->exit.kind == ENGINE_EXIT_IO && v->exit.io.port == MARKER && v->regs->rax == 0xAB &&
+	    v->regs->rdx == r->regs.rdx) {
 		intercept_io(ct.vp[0], &v->exit);
 		return v->regs->rip == CODE + r->length;
 	}

@@ -64,6 +64,9 @@ struct child {
 
 	struct child_cpuid *cpuid; /* NULL until the first result is registered */
 	u32 intercepts;		   /* atomic: bits by enum hv_intercept_type */
+	/* HV_INTERCEPT_ACCESS_MASK_*. Changed under life_lock with all VPs held, whose threads
+	 * read it. */
+	u32 msr_access;
 
 	pthread_mutex_t level_lock; /* guards what follows; held over a change of routes */
 	struct child_level level[CHILD_LEVELS_MAX];
