@@ -5,6 +5,8 @@
  */
 #include "core/child_intercept.h"
 
+#include <errno.h>
+
 #include "core/hypercall.h"
 #include "core/msr.h"
 
@@ -32,6 +34,46 @@ static enum hv_status install_msrs(struct partition *p, const struct intercept_d
 	p->child->msr_access = access;
 	child_release(p);
 	return HV_STATUS_SUCCESS;
+}
+
+/* Where it stands in c->msr; c->msrs: nowhere. */
+static u32 find_msr(const struct child *c, u32 index)
+{
+	u32 at = 0;
+
+	while (at < c->msrs && c->msr[at].index != index)
+		at++;
+	return at;
+}
+
+/* All VPs are held. There is room for it. */
+static void set_msr_held(struct child *c, u32 at, u32 index, u32 access)
+{
+	if (access) {
+		c->msrs += at == c->msrs;
+		c->msr[at] = (struct child_msr){ index, access };
+	} else if (at < c->msrs) {
+		c->msr[at] = c->msr[--c->msrs];
+	}
+}
+
+static enum hv_status install_msr(struct partition *p, const struct intercept_desc *d, u32 access,
+				  u64 parameter)
+{
+	u32 index = (u32)parameter, at = find_msr(p->child, index);
+	int ret;
+
+	if (access && at == CHILD_MSRS_MAX)
+		return HV_STATUS_NO_RESOURCES;
+	child_hold(p);
+	ret = p->vm->ops->vm_msr_exits(p->vm, index, access & HV_INTERCEPT_ACCESS_MASK_READ,
+				       access & HV_INTERCEPT_ACCESS_MASK_WRITE);
+	if (ret >= 0)
+		set_msr_held(p->child, at, index, access);
+	child_release(p);
+	if (ret == -EOPNOTSUPP)
+		return HV_STATUS_PROCESSOR_FEATURE_NOT_SUPPORTED;
+	return ret < 0 ? HV_STATUS_NO_RESOURCES : HV_STATUS_SUCCESS;
 }
 
 static enum hv_status install_call(struct partition *p, const struct intercept_desc *d, u32 access,
@@ -66,6 +108,12 @@ static const struct intercept_desc rows[] = {
 	{ HV_INTERCEPT_TYPE_HYPERCALL, "hypercalls", MASK_ALL, NULL,
 	  "those that only a parent can answer: the two below, and any that comes to be so",
 	  install_call },
+	{ HV_INTERCEPT_TYPE_X64_MSR_INDEX, "MSR", MASK_RW, "its number",
+	  "one register, though KVM serves it: RDMSR and WRMSR, not what other instructions do "
+	  "with it. At most 64. What the hypervisor serves to this child goes on being served. "
+	  "Not to be had are those of the local APIC, 0x6E0 and 0x800 to 0x8FF: KVM has a way "
+	  "around its filter for them",
+	  install_msr },
 	{ HV_INTERCEPT_TYPE_UNKNOWN_SYNIC_CONNECTION, "unknown connection", MASK_ALL, NULL,
 	  "a message or signal to a connection that there is not", install_call },
 	{ HV_INTERCEPT_TYPE_X64_APIC_EOI, "EOI", MASK_ALL, NULL,
@@ -134,9 +182,11 @@ bool child_intercepts(const struct vp *vp, enum hv_intercept_type type)
 bool child_intercepts_msr(struct vp *vp, u32 index, bool write)
 {
 	const struct child *c = vp->partition->child;
-	u32 access = write ? HV_INTERCEPT_ACCESS_MASK_WRITE : HV_INTERCEPT_ACCESS_MASK_READ;
+	u32 wanted = write ? HV_INTERCEPT_ACCESS_MASK_WRITE : HV_INTERCEPT_ACCESS_MASK_READ;
+	u32 at = find_msr(c, index), access = c->msr_access;
 
-	return (c->msr_access & access) && !msr_is_served(vp, index, write);
+	access |= at < c->msrs ? c->msr[at].access : 0;
+	return (access & wanted) && !msr_is_served(vp, index, write);
 }
 
 const struct hypercall_desc child_intercept_hypercalls[] = {

@@ -19,7 +19,7 @@ struct intercept_desc {
 	/*
 	 * Of a child that is active; under life_lock. NULL: the processor a child has does not
 	 * stop there, HV_STATUS_PROCESSOR_FEATURE_NOT_SUPPORTED (which Linux gives to a monitor
-	 * as EOPNOTSUPP).
+	 * as EOPNOTSUPP). The same of what can be had in part. HV_STATUS_NO_RESOURCES: too many.
 	 */
 	enum hv_status (*install)(struct partition *p, const struct intercept_desc *d, u32 access,
 				  u64 parameter);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <time.h>
 
 #include "core/census.h"
@@ -70,6 +71,7 @@ static void test_what_can_be_had(void **state)
 {
 	assert_int_equal(install(HV_INTERCEPT_TYPE_X64_IO_PORT, R | W, 0x3F8), HV_STATUS_SUCCESS);
 	assert_int_equal(install(HV_INTERCEPT_TYPE_X64_MSR, R | W, 0), HV_STATUS_SUCCESS);
+	assert_int_equal(install(HV_INTERCEPT_TYPE_X64_MSR_INDEX, R | W, 0x1B), HV_STATUS_SUCCESS);
 	assert_int_equal(install(HV_INTERCEPT_TYPE_CPUID, X, 1),
 			 HV_STATUS_PROCESSOR_FEATURE_NOT_SUPPORTED);
 	assert_int_equal(install(HV_INTERCEPT_TYPE_X64_GLOBAL_CPUID, X, 0),
@@ -130,6 +132,56 @@ static void test_only_of_an_active_child(void **state)
 	cc_create();
 	assert_int_equal(install(HV_INTERCEPT_TYPE_X64_MSR, R, 0),
 			 HV_STATUS_INVALID_PARTITION_STATE);
+}
+
+static enum hv_status install_msr(u32 index, u32 access)
+{
+	/* The upper half is what a client left there. */
+	return install(HV_INTERCEPT_TYPE_X64_MSR_INDEX, access, 0xDEADBEEF00000000 | index);
+}
+
+static void test_the_engine_is_asked_for_a_register(void **state)
+{
+	struct fake_vm *vm = fake_vm(cc.p->vm);
+	struct fake_record last;
+
+	for (u32 access = 0; access < 4; access++) {
+		assert_int_equal(install_msr(0x1B, access), HV_STATUS_SUCCESS);
+		last = fake_last(cc.p->vm, FAKE_MSR_EXITS);
+		assert_int_equal(last.a, 0x1B);
+		assert_int_equal(last.b, access);
+		assert_int_equal(cc.p->child->msrs, !!access);
+	}
+	/* One it never hands out, and what else may go wrong: nothing has changed. */
+	vm->msr_exits_error = -EOPNOTSUPP;
+	assert_int_equal(install_msr(0x802, R), HV_STATUS_PROCESSOR_FEATURE_NOT_SUPPORTED);
+	vm->msr_exits_error = -ENOMEM;
+	assert_int_equal(install_msr(0x10, R), HV_STATUS_NO_RESOURCES);
+	assert_int_equal(install_msr(0x1B, 0), HV_STATUS_NO_RESOURCES);
+	vm->msr_exits_error = 0;
+	assert_int_equal(cc.p->child->msrs, 1);
+	assert_int_equal(cc.p->child->msr[0].access, R | W);
+	assert_int_equal(install_msr(0x1B, 0), HV_STATUS_SUCCESS);
+	assert_int_equal(cc.p->child->msrs, 0);
+}
+
+static void test_there_is_an_end_to_registers(void **state)
+{
+	for (u32 i = 0; i < CHILD_MSRS_MAX; i++)
+		assert_int_equal(install_msr(0x1000 + i, 1 + i % 3), HV_STATUS_SUCCESS);
+	fake_forget(cc.p->vm);
+	assert_int_equal(install_msr(0x10, R), HV_STATUS_NO_RESOURCES);
+	assert_int_equal(fake_count(cc.p->vm, FAKE_MSR_EXITS), 0);
+	assert_int_equal(install_msr(0x10, 0),
+			 HV_STATUS_SUCCESS); /* there is nothing to take away */
+	assert_int_equal(install_msr(0x1000, W), HV_STATUS_SUCCESS);
+	assert_int_equal(install_msr(0x1001, 0), HV_STATUS_SUCCESS);
+	assert_int_equal(install_msr(0x10, R), HV_STATUS_SUCCESS);
+	assert_int_equal(install_msr(0x11, R), HV_STATUS_NO_RESOURCES);
+	for (u32 i = 0; i < CHILD_MSRS_MAX; i++)
+		assert_int_equal(install_msr(0x1000 + i, 0), HV_STATUS_SUCCESS);
+	assert_int_equal(cc.p->child->msrs, 1);
+	assert_int_equal(cc.p->child->msr[0].index, 0x10);
 }
 
 /* What a VP does. */
@@ -270,6 +322,78 @@ static void test_an_intercept_goes_before_the_property(void **state)
 	assert_true(accesses(UNKNOWN, false));
 	assert_false(accesses(UNKNOWN, true));
 	assert_int_equal(faults(), 0);
+}
+
+/* Single registers, beside what is said of all that nobody serves. */
+static void test_a_single_register(void **state)
+{
+	static const struct {
+		u32 all, one;
+		bool read, write, other_read;
+	} rows[] = {
+		{ 0, 0, false, false, false },	{ 0, R, true, false, false },
+		{ 0, W, false, true, false },	{ 0, R | W, true, true, false },
+		{ R, W, true, true, true },	{ W, R, true, true, false },
+		{ R | W, 0, true, true, true },
+	};
+
+	for (u32 i = 0; i < ARRAY_SIZE(rows); i++) {
+		assert_int_equal(install(HV_INTERCEPT_TYPE_X64_MSR, rows[i].all, 0),
+				 HV_STATUS_SUCCESS);
+		assert_int_equal(install_msr(UNKNOWN, rows[i].one), HV_STATUS_SUCCESS);
+		if (accesses(UNKNOWN, false) != rows[i].read ||
+		    accesses(UNKNOWN, true) != rows[i].write ||
+		    accesses(UNKNOWN + 1, false) != rows[i].other_read)
+			fail_msg("row %u", i);
+	}
+}
+
+/* As OpenVMM has it: a child without the interface, for whom its monitor plays some registers. */
+static void test_a_single_synthetic_register(void **state)
+{
+	cc.p->config.privileges = 0;
+	cc.p->config.features_edx = 0;
+	assert_int_equal(install_msr(HV_X64_MSR_TSC_FREQUENCY, R | W), HV_STATUS_SUCCESS);
+	assert_int_equal(install_msr(HV_X64_MSR_TSC_INVARIANT_CONTROL, R | W), HV_STATUS_SUCCESS);
+	assert_true(accesses(HV_X64_MSR_TSC_FREQUENCY, false));
+	assert_false(accesses(HV_X64_MSR_TSC_FREQUENCY, true)); /* is read-only */
+	assert_int_equal(faults(), 1);
+	assert_true(accesses(HV_X64_MSR_TSC_INVARIANT_CONTROL, false));
+	assert_true(accesses(HV_X64_MSR_TSC_INVARIANT_CONTROL, true));
+	assert_false(accesses(HV_X64_MSR_APIC_FREQUENCY, false));
+	assert_int_equal(faults(), 1);
+	/* Of a child that has it, it is served. */
+	cc.p->config.privileges = HV_PRIV_ACCESS_FREQUENCY;
+	cc.p->config.features_edx = HV_FEATURE_FREQUENCY_MSRS;
+	assert_false(accesses(HV_X64_MSR_TSC_FREQUENCY, false));
+	assert_int_equal(faults(), 0);
+}
+
+static bool in_guest(struct vp *vp)
+{
+	struct child *c = vp->partition->child;
+	bool in;
+
+	pthread_mutex_lock(&c->vp_lock);
+	in = vp->child->in_guest;
+	pthread_mutex_unlock(&c->vp_lock);
+	return in;
+}
+
+/* VPs leave the guest for it and go on. */
+static void test_an_intercept_is_installed_while_vps_run(void **state)
+{
+	for (u32 i = 0; i < CC_VPS; i++)
+		resume(i);
+	for (u32 i = 0; i < 20; i++) {
+		assert_int_equal(install_msr(0x1B, i % 4), HV_STATUS_SUCCESS);
+		assert_int_equal(install(HV_INTERCEPT_TYPE_X64_MSR, i % 4, 0), HV_STATUS_SUCCESS);
+	}
+	for (u32 i = 0; i < CC_VPS; i++) {
+		for (u32 ms = 0; ms < 5000 && !in_guest(cc.vp[i]); ms++)
+			nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+		assert_true(in_guest(cc.vp[i]));
+	}
 }
 
 /* Of the synthetic ones: what the child may use is served, and what is read-only is #GP. */
@@ -446,7 +570,12 @@ int main(void)
 		CC_TEST(test_ports_are_the_parents_anyway),
 		CC_TEST(test_only_of_an_own_child),
 		CC_TEST(test_only_of_an_active_child),
+		CC_TEST(test_the_engine_is_asked_for_a_register),
+		CC_TEST(test_there_is_an_end_to_registers),
 		TEST(test_only_what_was_asked_for),
+		TEST(test_a_single_register),
+		TEST(test_a_single_synthetic_register),
+		TEST(test_an_intercept_is_installed_while_vps_run),
 		TEST(test_an_intercept_goes_before_the_property),
 		TEST(test_what_is_served_is_not_intercepted),
 		TEST(test_the_parent_finishes_a_read),
