@@ -96,8 +96,8 @@ static const struct intercept_desc rows[] = {
 	  install_port },
 	{ HV_INTERCEPT_TYPE_X64_MSR, "MSRs", MASK_RW, NULL,
 	  "registers that neither KVM nor the hypervisor serves, those it serves others but not "
-	  "this child included. Goes before property 0x50017. A write to a register that is "
-	  "read-only is #GP all the same",
+	  "this child included. Goes before property 0x50017. A write to a register of the "
+	  "interface that is read-only is #GP all the same",
 	  install_msrs },
 	{ HV_INTERCEPT_TYPE_CPUID, "CPUID leaf", MASK_X, "leaf", NO_CPUID, NULL },
 	{ HV_INTERCEPT_TYPE_EXCEPTION, "exception", MASK_X, "vector",
@@ -106,8 +106,7 @@ static const struct intercept_desc rows[] = {
 	  NULL },
 	{ HV_INTERCEPT_TYPE_X64_GLOBAL_CPUID, "every CPUID leaf", MASK_X, NULL, NO_CPUID, NULL },
 	{ HV_INTERCEPT_TYPE_HYPERCALL, "hypercalls", MASK_ALL, NULL,
-	  "those that only a parent can answer: the two below, and any that comes to be so",
-	  install_call },
+	  "those that only a parent can answer: 0x0D and 0x0F together", install_call },
 	{ HV_INTERCEPT_TYPE_X64_MSR_INDEX, "MSR", MASK_RW, "its number",
 	  "one register, though KVM serves it: RDMSR and WRMSR, not what other instructions do "
 	  "with it. At most 64. What the hypervisor serves to this child goes on being served. "
