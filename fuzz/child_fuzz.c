@@ -9,9 +9,11 @@
 #include <dirent.h>
 #include <stdio.h>
 
+#include "core/child_intercept.h"
 #include "core/deposit.h"
 #include "core_fuzz.h"
 #include "hvdef/child.h"
+#include "hvdef/intercept.h"
 #include "hvdef/port.h"
 #include "hvdef/gpa.h"
 #include "hvdef/property.h"
@@ -165,17 +167,23 @@ static u64 rep(struct actor *a, u32 most)
 
 /* Calls. */
 
-static void create(struct actor *a)
+/* Its id, 0 if there is none. @odd: the rest of the input may be anything. */
+static u64 create_as(struct actor *a, u64 flags, bool odd)
 {
-	const u64 flags = HV_CREATE_LAPIC | HV_CREATE_X2APIC;
 	u64 id;
 
 	for (u32 i = 0; i < 7; i++)
-		put(a, i == 0 ? flags : take(a, 1) == 9 ? take(a, 8) : 0);
+		put(a, i == 0 ? flags : odd && take(a, 1) == 9 ? take(a, 8) : 0);
 	if ((call(a, HVCALL_CREATE_PARTITION) & 0xFFFF) != HV_STATUS_SUCCESS)
-		return;
+		return 0;
 	memcpy(&id, ct.ram + a->out_gpa, sizeof(id));
 	__atomic_store_n(&ids[below(a, IDS)], id, __ATOMIC_RELAXED);
+	return id;
+}
+
+static void create(struct actor *a)
+{
+	create_as(a, HV_CREATE_LAPIC | HV_CREATE_X2APIC, true);
 }
 
 static void book_deletion(u64 id, s32 by)
@@ -368,10 +376,10 @@ static void registers(struct actor *a)
 }
 
 /* The common case: a VP goes on. */
-static void resume(struct actor *a)
+static void resume_vp(struct actor *a, u64 id, u32 vp)
 {
-	put(a, any_id(a));
-	put(a, any_vp(a));
+	put(a, id);
+	put(a, vp);
 	for (u32 i = 0; i < 2; i++) {
 		put(a, HvRegisterExplicitSuspend + i);
 		put(a, 0);
@@ -379,6 +387,13 @@ static void resume(struct actor *a)
 		put(a, 0);
 	}
 	call(a, HVCALL_SET_VP_REGISTERS | 2ull << 32);
+}
+
+static void resume(struct actor *a)
+{
+	u64 id = any_id(a);
+
+	resume_vp(a, id, any_vp(a));
 }
 
 static void property(struct actor *a)
@@ -511,6 +526,30 @@ static void vp_state(struct actor *a)
 									    << 17);
 }
 
+/* Registers that a VP then accesses, and ports. */
+static u32 any_msr(struct actor *a)
+{
+	u64 how = take(a, 1);
+
+	if (how & 0x40)
+		return (u32)take(a, 4);
+	if (how & 0x20)
+		return 0x7F0 + (u32)take(a, 1) % 32; /* into those of the x2APIC */
+	return msr_row(below(a, msr_row_count()))->base + (u32)(how >> 4 & 1);
+}
+
+static void intercept(struct actor *a)
+{
+	u64 how = take(a, 1);
+	u32 row = (u32)(how >> 3) % intercept_row_count();
+
+	put(a, any_id(a));
+	put2(a, how == 255 ? (u32)take(a, 4) : (u32)how & intercept_row(row)->access,
+	     how >= 250 ? (u32)take(a, 1) : (u32)intercept_row(row)->type);
+	put(a, any_msr(a));
+	call(a, HVCALL_INSTALL_INTERCEPT);
+}
+
 /* Those have steps of their own, which keep account. */
 static bool names_memory(u16 code)
 {
@@ -531,14 +570,8 @@ static void other(struct actor *a)
 	put(a, any_value(a) >> PAGE_SHIFT);
 	switch (how & 3) {
 	case 0:
-		call(a, HVCALL_TRANSLATE_VIRTUAL_ADDRESS);
-		break;
 	case 1:
-		a->word[1] = 7 | (u64)(how >> 2) << 32;
-		call(a, HVCALL_INSTALL_INTERCEPT);
-		break;
-	case 2:
-		call(a, HVCALL_GET_VP_INDEX_FROM_APIC_ID | 1ull << 32);
+		call(a, HVCALL_TRANSLATE_VIRTUAL_ADDRESS);
 		break;
 	default: /* any row, with what is there */
 		code = hypercall_row((u32)(how >> 2) % hypercall_row_count())->code;
@@ -552,9 +585,15 @@ static void other(struct actor *a)
 static void poke(struct actor *a)
 {
 	u64 gpn = FIRST_POOL + take(a, 2) % (FIRST_KEPT - FIRST_POOL), word = take(a, 8);
+	u64 at = take(a, 1) % 64 * 8;
 
+	/* Where a child's VP stops: RDMSR or WRMSR. */
+	if ((word & 3) == 3) {
+		word = word & 4 ? 0x320F : 0x300F;
+		at = 0;
+	}
 	/* Where it cannot, its VP would have stopped. Lent pages it can. */
-	gmem_write(&ct.gmem, (gpn << PAGE_SHIFT) + take(a, 1) % 64 * 8, &word, sizeof(word));
+	gmem_write(&ct.gmem, (gpn << PAGE_SHIFT) + at, &word, sizeof(word));
 }
 
 static void drain(struct actor *a)
@@ -607,9 +646,7 @@ static struct engine_exit any_exit(struct actor *a)
 	case 3:
 	case 4:
 		e.kind = how & 0x80 ? ENGINE_EXIT_RDMSR : ENGINE_EXIT_WRMSR;
-		e.msr.index =
-			how & 0x40 ? (u32)take(a, 4)
-				   : msr_row(below(a, msr_row_count()))->base + (u32)(how >> 4 & 1);
+		e.msr.index = any_msr(a);
 		e.msr.value = any_value(a);
 		break;
 	case 5:
@@ -648,6 +685,59 @@ static void child_stops(struct actor *a)
 		child_put(p);
 }
 
+static void again(struct actor *a)
+{
+	a->words = 0;
+	memset(a->word, 0, sizeof(a->word));
+}
+
+/* A partition as a monitor makes it, whose VP accesses a register: far to go by chance. */
+static void machine(struct actor *a)
+{
+	const u32 pages = DEPOSIT_INITIALIZE + DEPOSIT_VP + DEPOSIT_MAP;
+	u64 first = FIRST_POOL + take(a, 2) % (FIRST_KEPT - FIRST_POOL - pages - 1), id, result;
+	u64 how = take(a, 1), code = how & 1 ? 0x300F : 0x320F;
+	struct fake_step step = { .set_regs = true };
+	struct hypercall hc = { .vp = a->vp };
+	struct partition *p;
+
+	id = create_as(a, HV_CREATE_LAPIC | HV_CREATE_X2APIC, false);
+	again(a);
+	put(a, id);
+	for (u32 i = 0; i < pages; i++)
+		put(a, first + i);
+	result = call(a, HVCALL_DEPOSIT_MEMORY | (u64)pages << 32);
+	book_deposit(id, a->word + 1, result >> 32 & 0xFFF);
+	again(a);
+	put(a, id);
+	call(a, HVCALL_INITIALIZE_PARTITION);
+	again(a);
+	put(a, id);
+	call(a, HVCALL_CREATE_VP);
+	again(a);
+	put(a, id);
+	put(a, 0);
+	put(a, HV_MAP_GPA_READABLE | HV_MAP_GPA_WRITABLE | HV_MAP_GPA_EXECUTABLE);
+	put(a, first + pages);
+	call(a, HVCALL_MAP_GPA_PAGES | 1ull << 32);
+	again(a);
+	gmem_write(&ct.gmem, (first + pages) << PAGE_SHIFT, &code, sizeof(code));
+	put(a, id);
+	put2(a, (u32)how >> 1 & 3,
+	     how & 8 ? HV_INTERCEPT_TYPE_X64_MSR : HV_INTERCEPT_TYPE_X64_MSR_INDEX);
+	put(a, any_msr(a));
+	step.exit = (struct engine_exit){ .kind = how & 1 ? ENGINE_EXIT_WRMSR : ENGINE_EXIT_RDMSR,
+					  .msr.index = how & 16 ? any_msr(a) : (u32)a->word[2] };
+	call(a, HVCALL_INSTALL_INTERCEPT);
+	again(a);
+	p = child_get(&hc, id);
+	if (p && partition_vp(p, 0))
+		fake_push(partition_vp(p, 0)->vcpu, &step);
+	if (p)
+		child_put(p);
+	resume_vp(a, id, 0);
+}
+
 static void act(struct actor *a)
 {
 	static void (*const steps[])(struct actor * a) = {
@@ -656,11 +746,10 @@ static void act(struct actor *a)
 		vp_call,     registers,	   registers,	  resume,    resume,	 property,
 		stats,	     cpuid_result, interrupt,	  port,	     port,	 synic_direct,
 		vp_state,    other,	   poke,	  drain,     parent_msr, child_stops,
-		child_stops, child_stops,
+		child_stops, child_stops,  intercept,	  machine,
 	};
 
-	a->words = 0;
-	memset(a->word, 0, sizeof(a->word));
+	again(a);
 	steps[below(a, ARRAY_SIZE(steps))](a);
 }
 

@@ -94,6 +94,9 @@ static void code(struct fuzz *f)
 
 	for (u32 i = 0; i < n; i++)
 		bytes[i] = (u8)fuzz_take(f, 1);
+	if (n == 2) /* RDMSR or WRMSR at RIP, more often than by chance */
+		memcpy(bytes, bytes[0] & 1 ? "\x0F\x30" : "\x0F\x32", 2);
+	back = n == 2 ? 0 : back;
 	gmem_write(&f->ct.gmem, rip % RAM_BYTES < back ? 0 : rip % RAM_BYTES - back, bytes, n);
 }
 
@@ -148,8 +151,12 @@ static void exit_any(struct fuzz *f)
 			return;
 		break;
 	default:
-		e->kind = ENGINE_EXIT_WRMSR;
-		intercept_missing_page(vp, address(f));
+		e->kind = how & 16 ? ENGINE_EXIT_WRMSR : ENGINE_EXIT_RDMSR;
+		e->msr.index = (u32)vp->vcpu->regs->rcx;
+		if (how & 8)
+			intercept_missing_page(vp, address(f));
+		else if (!intercept_msr(vp, e))
+			return;
 	}
 	assert(child_test.intercepts == 1);
 	assert(child_test.vp.intercept.payload_bytes >= sizeof(struct hv_intercept_header));

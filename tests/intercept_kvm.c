@@ -4,6 +4,7 @@
  * VP must then be exactly what it was before, from where it can be repeated, and
  * from where it can go on behind the instruction. Prints TAP.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
 
@@ -46,7 +47,10 @@ static void check(int ret, const char *what)
 
 static void create(void)
 {
-	const struct engine_vm_config vc = { .max_vcpus = 1, .hypercall_port = HYPERCALL_PORT };
+	const struct engine_vm_config vc = { .max_vcpus = 1,
+					     .hypercall_port = HYPERCALL_PORT,
+					     .trap_msrs = true,
+					     .trap_unknown_msrs = true };
 	const struct partition_config pc = { .max_vps = 1,
 					     .max_lps = 1,
 					     .physical_bits = TEST_PHYSICAL_BITS };
@@ -71,6 +75,29 @@ static void create(void)
 	      "partition");
 	check(vp_create(ct.p, ct.vcpu[0], &ct.vp[0]), "VP");
 	child_test_begin(&ct);
+}
+
+/* Registers that KVM serves, some of them without a stop of the processor. */
+static const struct msr_exit {
+	u32 index;
+	bool read, write;
+} msr_exits[] = {
+	{ 0x10, true, true },	     { 0x1B, false, true },	 { 0x174, true, true },
+	{ 0xC0000080, false, true }, { 0xC0000100, true, true }, { 0xC0010015, true, false },
+};
+
+static void take_msrs(bool take)
+{
+	static const u32 local_apics[] = { 0x6E0, 0x800, 0x80B, 0x830, 0x8FF };
+
+	for (u32 i = 0; i < ARRAY_SIZE(msr_exits); i++)
+		check(ct.vm->ops->vm_msr_exits(ct.vm, msr_exits[i].index, take && msr_exits[i].read,
+					       take && msr_exits[i].write),
+		      "a register that exits");
+	for (u32 i = 0; i < ARRAY_SIZE(local_apics); i++)
+		if (ct.vm->ops->vm_msr_exits(ct.vm, local_apics[i], true, false) != -EOPNOTSUPP)
+			die("a register of the local APIC", (int)i);
+	check(ct.vm->ops->vm_msr_exits(ct.vm, 0x12345678, true, true), "one there is not");
 }
 
 static struct engine_segment flat(u16 type, enum bits bits)
@@ -129,6 +156,13 @@ struct row {
 	{                                                                                          \
 		.rdx = PORT, .rsi = DATA, .rcx = 3                                                 \
 	}
+#define MSR HV_MESSAGE_X64_MSR
+#define R_MSR(msr)                                                                                 \
+	{                                                                                          \
+		.rcx = msr, .rax = 0x1122334455667788, .rdx = 0x99AABBCCDDEEFF00                   \
+	}
+#define UNKNOWN	  0x12345678 /* that KVM does not know */
+#define SYNTHETIC 0x40000003
 #define R_MMIO                                                                                     \
 	{                                                                                          \
 		.rbx = DEVICE, .rax = 0x1122334455667788, .rcx = 9                                 \
@@ -186,6 +220,25 @@ static const struct row rows[] = {
 	  3,
 	  { .rdx = PORT, .rsi = DATA, .rcx = 3, .rflags = DF },
 	  IO },
+
+	{ "rdmsr", B64, "\x0F\x32", 2, R_MSR(UNKNOWN), MSR },
+	{ "wrmsr", B64, "\x0F\x30", 2, R_MSR(UNKNOWN), MSR },
+	{ "rdmsr of a synthetic one", B64, "\x0F\x32", 2, R_MSR(SYNTHETIC), MSR },
+	{ "wrmsr of a synthetic one", B64, "\x0F\x30", 2, R_MSR(SYNTHETIC), MSR },
+	{ "rex.w rdmsr", B64, "\x48\x0F\x32", 3, R_MSR(UNKNOWN), MSR },
+	{ "rdmsr of the TSC", B64, "\x0F\x32", 2, R_MSR(0x10), MSR },
+	{ "wrmsr of the TSC", B64, "\x0F\x30", 2, R_MSR(0x10), MSR },
+	{ "wrmsr of the APIC's base", B64, "\x0F\x30", 2, R_MSR(0x1B), MSR },
+	{ "rdmsr of SYSENTER_CS", B64, "\x0F\x32", 2, R_MSR(0x174), MSR },
+	{ "wrmsr of SYSENTER_CS", B64, "\x0F\x30", 2, R_MSR(0x174), MSR },
+	{ "wrmsr of EFER", B64, "\x0F\x30", 2, R_MSR(0xC0000080), MSR },
+	{ "rdmsr of FS_BASE", B64, "\x0F\x32", 2, R_MSR(0xC0000100), MSR },
+	{ "wrmsr of FS_BASE", B64, "\x0F\x30", 2, R_MSR(0xC0000100), MSR },
+	{ "rdmsr of HWCR", B64, "\x0F\x32", 2, R_MSR(0xC0010015), MSR },
+	{ "rdmsr in 32 bits", B32, "\x0F\x32", 2, R_MSR(UNKNOWN), MSR },
+	{ "wrmsr in 16 bits", B16, "\x0F\x30", 2, R_MSR(UNKNOWN), MSR },
+	{ "sti; rdmsr", B64, "\xFB\x0F\x32", 3, R_MSR(UNKNOWN), MSR, 1 },
+	{ "sti; wrmsr", B64, "\xFB\x0F\x30", 3, R_MSR(UNKNOWN), MSR, 1 },
 
 	{ "mov eax, [rbx]", B64, "\x8B\x03", 2, R_MMIO, MMIO },
 	{ "mov eax, [rbx] in 32 bits", B32, "\x8B\x03", 2, R_MMIO, MMIO },
@@ -247,6 +300,12 @@ static const struct row rows[] = {
 	  1,
 	  { .rdx = PORT, .rax = 1, .rflags = TF },
 	  IO },
+	{ "a trap after each instruction: rdmsr",
+	  B64,
+	  "\x0F\x32",
+	  2,
+	  { .rcx = UNKNOWN, .rax = 1, .rflags = TF },
+	  MSR },
 	{ "a trap after each instruction: mov",
 	  B64,
 	  "\x8B\x03",
@@ -283,6 +342,8 @@ static bool stop(void)
 			intercept_mmio(vp, e);
 		else if (e->kind == ENGINE_EXIT_MEMORY)
 			intercept_memory(vp, e);
+		else if (e->kind == ENGINE_EXIT_RDMSR || e->kind == ENGINE_EXIT_WRMSR)
+			intercept_msr(vp, e);
 		else if (e->kind != ENGINE_EXIT_INTR)
 			break;
 		if (child_test.intercepts)
@@ -389,7 +450,8 @@ static bool goes_on(const struct row *r)
 	do
 		check(engine_vcpu_run(v), "run");
 	while (v->exit.kind == ENGINE_EXIT_INTR);
-	if (v->exit.kind == ENGINE_EXIT_IO && v->exit.io.port == MARKER && v->regs->rax == 0xAB) {
+	if (v->exit.kind == ENGINE_EXIT_IO && v->exit.io.port == MARKER && v->regs->rax == 0xAB &&
+	    v->regs->rdx == r->regs.rdx) {
 		intercept_io(ct.vp[0], &v->exit);
 		return v->regs->rip == CODE + r->length;
 	}
@@ -415,21 +477,61 @@ static bool run(const struct row *r)
 	return fine && goes_on(r);
 }
 
+/* RDMSR is KVM's: the next stop is the marker behind it. */
+static bool serves(u32 index, u64 want, u64 mask)
+{
+	const struct row r = {
+		"rdmsr", B64, "\x0F\x32", 2, { .rcx = index, .rax = ~0ull, .rdx = ~0ull }
+	};
+	struct engine_vcpu *v = ct.vcpu[0];
+	struct engine_regs was;
+	u64 value;
+
+	prepare(&r, &was);
+	do
+		check(engine_vcpu_run(v), "run");
+	while (v->exit.kind == ENGINE_EXIT_INTR);
+	value = v->regs->rdx << 32 | (u32)v->regs->rax;
+	if (v->exit.kind == ENGINE_EXIT_IO && v->exit.io.port == MARKER && (value & mask) == want) {
+		intercept_io(ct.vp[0], &v->exit);
+		return true;
+	}
+	printf("# exit %u at RIP 0x%llx, value 0x%llx\n", v->exit.kind,
+	       (unsigned long long)v->regs->rip, (unsigned long long)value);
+	return false;
+}
+
+static void result(bool fine, const char *what)
+{
+	failures += !fine;
+	printf("%sok %u - %s\n", fine ? "" : "not ", ++tests, what);
+}
+
+/* What is not intercepted is KVM's all the time, and what was is its again. */
+static void run_served(void)
+{
+	result(serves(0xC0000080, 0x500, ~0ull), "EFER, of which writes are intercepted, is read");
+	result(serves(0x1B, 0xFEE00900, ~0ull), "and the APIC's base");
+	result(serves(0x175, 0, ~0ull), "and SYSENTER_ESP, of which nothing is");
+	take_msrs(false);
+	result(serves(0xC0000100, 0, ~0ull), "FS_BASE is read again");
+	result(serves(0x174, 0, ~0ull), "and SYSENTER_CS");
+	result(serves(0x10, 0, 0), "and the TSC");
+}
+
 int main(void)
 {
 	struct engine_regs warm;
 
 	create();
+	take_msrs(true);
 	/* KVM takes XMM registers only from a vCPU that has used them. */
 	prepare(&rows[0], &warm);
 	if (!stop())
 		die("the first run", 0);
-	for (u32 i = 0; i < ARRAY_SIZE(rows); i++) {
-		bool fine = run(&rows[i]);
-
-		failures += !fine;
-		printf("%sok %u - %s\n", fine ? "" : "not ", ++tests, rows[i].what);
-	}
+	for (u32 i = 0; i < ARRAY_SIZE(rows); i++)
+		result(run(&rows[i]), rows[i].what);
+	run_served();
 	printf("1..%u\n", tests);
 	return failures != 0;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/options.h"
+#include "core/child_intercept.h"
 #include "core/cpuid.h"
 #include "core/hypercall.h"
 #include "core/msr.h"
@@ -179,6 +180,19 @@ static void print_hypercalls(void)
 		for (u32 i = 0; i < hypercall_row_count(); i++)
 			if (hypercall_row(i)->code == code)
 				print_hypercall(hypercall_row(i));
+}
+
+static void print_intercepts(void)
+{
+	for (u32 i = 0; i < intercept_row_count(); i++) {
+		const struct intercept_desc *d = intercept_row(i);
+
+		printf("| 0x%02X | %s | %s%s%s | %s | %s |\n", d->type, d->name,
+		       d->access & HV_INTERCEPT_ACCESS_MASK_READ ? "r" : "",
+		       d->access & HV_INTERCEPT_ACCESS_MASK_WRITE ? "w" : "",
+		       d->access & HV_INTERCEPT_ACCESS_MASK_EXECUTE ? "x" : "",
+		       d->parameter ? d->parameter : "-", d->what);
+	}
 }
 
 static void print_msr(const struct msr_desc *d)
@@ -376,6 +390,15 @@ void tables_print(void)
 	     "| Code | Name | Kind | Input | Output | Privilege | Who |\n"
 	     "|---|---|---|---|---|---|---|");
 	print_hypercalls();
+	puts("\n### Types of HvCallInstallIntercept\n\n"
+	     "What a parent asks to be told of a child. Beside that it is told of every port, of memory that\n"
+	     "is not there or may not be written, of triple faults and of EOIs of level-triggered interrupts,\n"
+	     "and never of HLT ([architecture.md](architecture.md#children)). Another type, or an access that a\n"
+	     "type has not, is `HV_STATUS_INVALID_PARAMETER`; what is not to be had is\n"
+	     "`HV_STATUS_PROCESSOR_FEATURE_NOT_SUPPORTED`.\n\n"
+	     "| Type | Name | Accesses | Parameter | Here |\n"
+	     "|---|---|---|---|---|");
+	print_intercepts();
 	puts("\n## Synthetic MSRs\n\n"
 	     "*Nested twin*: the number at which a nested root reaches the same register of L0. An access to\n"
 	     "any other number of the synthetic range, or without privilege, is #GP.\n\n"

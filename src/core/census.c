@@ -11,6 +11,7 @@ static const struct {
 	const char *name;
 } kinds[INTERCEPT_KINDS] = {
 	[INTERCEPT_IO] = { HV_MESSAGE_X64_IO_PORT, "port I/O" },
+	[INTERCEPT_MSR] = { HV_MESSAGE_X64_MSR, "MSR" },
 	[INTERCEPT_UNMAPPED] = { HV_MESSAGE_UNMAPPED_GPA, "unmapped memory" },
 	[INTERCEPT_GPA] = { HV_MESSAGE_GPA_INTERCEPT, "mapped memory" },
 	[INTERCEPT_EOI] = { HV_MESSAGE_X64_APIC_EOI, "EOI" },

@@ -32,6 +32,13 @@ struct child_level {
 };
 #define CHILD_LEVELS_MAX 24u /* of struct engine_ops.vm_ioapic_route */
 
+/* A register whose accesses are its parent's, though the engine would serve it. */
+struct child_msr {
+	u32 index;
+	u32 access; /* HV_INTERCEPT_ACCESS_MASK_* */
+};
+#define CHILD_MSRS_MAX 64u
+
 enum child_state {
 	CHILD_CREATED,	 /* properties, deposits */
 	CHILD_ACTIVE,	 /* initialized: VPs, memory, ports */
@@ -64,6 +71,11 @@ struct child {
 
 	struct child_cpuid *cpuid; /* NULL until the first result is registered */
 	u32 intercepts;		   /* atomic: bits by enum hv_intercept_type */
+	/* What of registers the parent is told. Changed under life_lock with all VPs held, whose
+	 * threads read it. */
+	u32 msr_access; /* HV_INTERCEPT_ACCESS_MASK_*, of those that nobody serves */
+	struct child_msr msr[CHILD_MSRS_MAX];
+	u32 msrs;
 
 	pthread_mutex_t level_lock; /* guards what follows; held over a change of routes */
 	struct child_level level[CHILD_LEVELS_MAX];

@@ -14,6 +14,7 @@
 #include "core/cpu_topology.h"
 #include "core/cpuid.h"
 #include "core/hypercall.h"
+#include "hvdef/intercept.h"
 #include "hvdef/port.h"
 
 #define RESULTS_MAX    16384u /* 64 leaves for each of 256 VPs */

@@ -11,6 +11,7 @@
 #include "core/child_call_test.h"
 #include "core/child_cpuid.h"
 #include "core/cpu_features.h"
+#include "hvdef/intercept.h"
 #include "hvdef/port.h"
 
 #define AES	   BIT(25)

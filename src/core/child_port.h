@@ -24,13 +24,6 @@ void child_ports_destroy(struct child_ports *ports);
 /* Ports of @p's parent that were made for @p, and how many of them it can ring. Any thread. */
 u32 child_ports_count(const struct partition *p, u32 *connected);
 
-/*
- * A call of @vp's that only its parent can answer, for the parent asked for calls
- * of that kind (HvCallInstallIntercept). True: hypercall.c leaves the call to
- * intercept_hypercall().
- */
-bool child_intercepts(const struct vp *vp, enum hv_intercept_type type);
-
 /* HvX64RegisterDeliverabilityNotifications: what the parent wants to be told, once. */
 #define HV_DELIVERABILITY_SINT_SHIFT 48
 u64 child_deliverability_get(struct vp *vp);

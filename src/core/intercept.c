@@ -782,6 +782,28 @@ void intercept_missing_page(struct vp *vp, u64 gpa)
 	send_memory(&st, &a);
 }
 
+bool intercept_msr(struct vp *vp, struct engine_exit *exit)
+{
+	u32 index = exit->msr.index; /* dropping the instruction may stop again */
+	bool write = exit->kind == ENGINE_EXIT_WRMSR;
+	struct hv_msr_intercept m;
+	struct stop st;
+
+	stop_init(&st, vp);
+	st.known = decode(&st) &&
+		   st.insn.z.mnemonic == (write ? ZYDIS_MNEMONIC_WRMSR : ZYDIS_MNEMONIC_RDMSR);
+	if (!st.known)
+		return false;
+	hand_over(&st, 0);
+	m = (struct hv_msr_intercept){ .header = header(&st, write ? HV_INTERCEPT_WRITE
+								   : HV_INTERCEPT_READ),
+				       .msr = index,
+				       .rdx = st.before.rdx,
+				       .rax = st.before.rax };
+	send(vp, HV_MESSAGE_X64_MSR, &m, sizeof(m));
+	return true;
+}
+
 void intercept_triple_fault(struct vp *vp)
 {
 	struct stop st;

@@ -36,6 +36,11 @@ bool intercept_error(struct vp *vp);
  */
 #define INTERCEPT_NOTHING_BYTES 2
 void intercept_missing_page(struct vp *vp, u64 gpa);
+/*
+ * RDMSR or WRMSR, which the parent finishes. False, and no intercept: by an instruction
+ * that the message has no form for (another one since, or one that names its register).
+ */
+bool intercept_msr(struct vp *vp, struct engine_exit *exit);
 void intercept_triple_fault(struct vp *vp);
 void intercept_eoi(struct vp *vp, u8 vector);
 /*

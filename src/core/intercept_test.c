@@ -893,6 +893,98 @@ static void test_a_hypercall(void **state)
 	assert_int_equal(m->xmm[5][0], 0x55);
 }
 
+/* Registers. */
+
+struct msr_row {
+	const char *what;
+	enum bits bits;
+	const char *code;
+	u32 length;
+	bool write;
+	bool told;
+};
+
+static const struct msr_row msr_rows[] = {
+	{ "rdmsr", B64, "\x0F\x32", 2, false, true },
+	{ "wrmsr", B64, "\x0F\x30", 2, true, true },
+	{ "rdmsr in 32 bits", B32, "\x0F\x32", 2, false, true },
+	{ "wrmsr in 16 bits", B16, "\x0F\x30", 2, true, true },
+	{ "rex.w rdmsr", B64, "\x48\x0F\x32", 3, false, true },
+	{ "wrmsr behind prefixes that mean nothing", B64, "\x2E\x66\x0F\x30", 4, true, true },
+	{ "wrmsr that was read", B64, "\x0F\x30", 2, false, false },
+	{ "rdmsr that was written", B64, "\x0F\x32", 2, true, false },
+	{ "rdtsc", B64, "\x0F\x31", 2, false, false },
+	{ "rdpmc", B64, "\x0F\x33", 2, false, false },
+	{ "no instruction", B64, "\x0F\x0A", 2, true, false },
+};
+
+static void run_msr(const struct msr_row *r)
+{
+	struct engine_exit e = { .kind = r->write ? ENGINE_EXIT_WRMSR : ENGINE_EXIT_RDMSR,
+				 .msr = { .index = 0xC0011029, .value = 0x8877665544332211 } };
+	const struct engine_regs at = { .rip = CODE,
+					.rcx = 0x55C0011029,
+					.rax = 0x1111111144332211,
+					.rdx = 0x2222222288776655,
+					.rflags = RF };
+	const struct hv_msr_intercept *m = (const void *)message()->payload;
+
+	enter(r->bits);
+	put(CODE, r->code, r->length);
+	stop(&e, &at);
+	if (intercept_msr(ct.vp[0], &ct.vcpu[0]->exit) != r->told ||
+	    child_test.intercepts != r->told)
+		fail_msg("%s: told or not", r->what);
+	if (!r->told) { /* it is still the engine's */
+		assert_int_equal(fake_count(ct.vm, FAKE_DROP), 0);
+		assert_false(cpu()->completed);
+		return;
+	}
+	expect_regs(r->what, &at);
+	assert_int_equal(fake_last(ct.vm, FAKE_DROP).a, CODE);
+	assert_int_equal(fake_last(ct.vm, FAKE_DROP).b, 0);
+	if (message()->type != HV_MESSAGE_X64_MSR || message()->payload_bytes != 64 ||
+	    m->header.access != r->write || (m->header.length_cr8 & 15) != r->length ||
+	    m->header.rip != CODE || m->msr != 0xC0011029 || m->rax != at.rax || m->rdx != at.rdx)
+		fail_msg("%s: message 0x%x, MSR 0x%x, length %u", r->what, message()->type, m->msr,
+			 m->header.length_cr8 & 15);
+}
+
+static void test_msrs(void **state)
+{
+	for (u32 i = 0; i < ARRAY_SIZE(msr_rows); i++)
+		run_msr(&msr_rows[i]);
+}
+
+/* HV_X64_MSR_INTERCEPT_MESSAGE byte for byte, as the TLFS lays it out. */
+static void test_the_message_of_an_msr(void **state)
+{
+	static const u8 golden[64] = {
+		0,    0,    0,	  0,				/* VP */
+		0x52,						/* CR8, length */
+		1,						/* a write */
+		0x14, 0,					/* long mode, protected, ring 0 */
+		0,    0,    0,	  0,	0,    0,    0,	  0,	/* CS: base */
+		0,    0,    0,	  0,	0x10, 0,    0x9B, 0x20, /* limit, selector, attributes */
+		0,    0x80, 0,	  0,	0,    0,    0,	  0,	/* RIP */
+		0x46, 2,    0,	  0,	0,    0,    0,	  0,	/* RFLAGS */
+		0x29, 0x10, 1,	  0xC0, 0,    0,    0,	  0,	/* number, reserved */
+		8,    7,    6,	  5,	4,    3,    2,	  1,	/* RDX */
+		0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, /* RAX */
+	};
+	const struct engine_exit e = { .kind = ENGINE_EXIT_WRMSR, .msr = { .index = 0xC0011029 } };
+	const struct engine_regs at = { .rip = CODE,
+					.rax = 0x1112131415161718,
+					.rdx = 0x0102030405060708,
+					.rcx = 0xC0011029,
+					.rflags = 0x246 };
+
+	put(CODE, "\x0F\x30", 2);
+	stop(&e, &at);
+	assert_true(intercept_msr(ct.vp[0], &ct.vcpu[0]->exit));
+	assert_memory_equal(message()->payload, golden, sizeof(golden));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -911,6 +1003,8 @@ int main(void)
 		TEST(test_an_access_without_a_reason_is_tried_again_but_not_for_ever),
 		TEST(test_executing_where_nothing_is),
 		TEST(test_a_missing_page),
+		TEST(test_msrs),
+		TEST(test_the_message_of_an_msr),
 		TEST(test_a_hypercall),
 		TEST(test_those_between_instructions),
 	};

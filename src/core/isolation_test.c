@@ -15,6 +15,7 @@
 #include "core/gpa_map_internal.h"
 #include "hvdef/child.h"
 #include "hvdef/gpa.h"
+#include "hvdef/intercept.h"
 #include "hvdef/port.h"
 #include "hvdef/vp_cpuid.h"
 

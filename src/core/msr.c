@@ -150,6 +150,14 @@ enum vp_fault msr_write(struct vp *vp, u32 index, u64 value)
 	return fault;
 }
 
+bool msr_is_served(struct vp *vp, u32 index, bool write)
+{
+	u32 i;
+	const struct msr_desc *d = route(&vp, index, &i);
+
+	return d && (permitted(vp, d) || (write && !d->write));
+}
+
 enum vp_fault msr_peek(struct vp *vp, u32 index, u64 *value)
 {
 	u32 i;

@@ -31,6 +31,12 @@ enum vp_fault msr_read(struct vp *vp, u32 index, u64 *value);
 enum vp_fault msr_write(struct vp *vp, u32 index, u64 value);
 
 /*
+ * Whether an access of @vp's is the hypervisor's to answer, if only by #GP: the register
+ * is one that @vp may use, or one that is never written. False: none, or not for @vp.
+ */
+bool msr_is_served(struct vp *vp, u32 index, bool write);
+
+/*
  * The register of @vp as its parent sees it, whatever @vp itself may do: what cannot
  * be read is zero, what cannot be written stays. VP_FAULT_GP: no such register, or no
  * value for it. @vp is held.

@@ -36,6 +36,7 @@ struct vp;
 /* Intercepts of children by kind; a row each in core/census.c. */
 enum intercept_kind {
 	INTERCEPT_IO,
+	INTERCEPT_MSR,
 	INTERCEPT_UNMAPPED, /* MMIO, mostly */
 	INTERCEPT_GPA,
 	INTERCEPT_EOI,

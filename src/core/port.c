@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/child_port.h"
+#include "core/child_intercept.h"
 #include "core/core_trace.h"
 #include "core/hypercall.h"
 

@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
-#include "core/child.h"
+#include "core/child_intercept.h"
 #include "core/core_trace.h"
 #include "core/donated.h"
 #include "core/hypercall.h"
@@ -28,10 +28,23 @@ static void exit_io(struct vp *vp, struct engine_exit *exit)
 	vp->partition->ops->io(vp->partition->ctx, vp, exit);
 }
 
-/* A register that neither the engine nor we know: a child's parent says what it is. */
-static bool nobodys(const struct vp *vp, struct engine_exit *exit)
+/* The registers that are ours, those of L0 for a nested root among them. */
+static bool is_synthetic(u32 index)
 {
-	if (!vp->child || exit->msr.index - HV_X64_MSR_GUEST_OS_ID < 2 * HV_X64_MSR_NESTED_OFFSET)
+	return index - HV_X64_MSR_GUEST_OS_ID < 2 * HV_X64_MSR_NESTED_OFFSET;
+}
+
+/*
+ * What a child does that is not served here, or not for it: its parent's, if it asked for
+ * that. A register that nobody knows is then what the parent has said of all such.
+ */
+static bool is_parents(struct vp *vp, struct engine_exit *exit, bool write)
+{
+	if (!vp->child)
+		return false;
+	if (child_intercepts_msr(vp, exit->msr.index, write) && intercept_msr(vp, exit))
+		return true;
+	if (is_synthetic(exit->msr.index))
 		return false;
 	exit->msr.value = 0;
 	exit->msr.fault =
@@ -41,14 +54,14 @@ static bool nobodys(const struct vp *vp, struct engine_exit *exit)
 
 static void exit_rdmsr(struct vp *vp, struct engine_exit *exit)
 {
-	if (nobodys(vp, exit))
+	if (is_parents(vp, exit, false))
 		return;
 	exit->msr.fault = msr_read(vp, exit->msr.index, &exit->msr.value) != VP_OK;
 }
 
 static void exit_wrmsr(struct vp *vp, struct engine_exit *exit)
 {
-	if (nobodys(vp, exit))
+	if (is_parents(vp, exit, true))
 		return;
 	exit->msr.fault = msr_write(vp, exit->msr.index, exit->msr.value) != VP_OK;
 }

@@ -214,6 +214,14 @@ struct engine_ops {
 	/* Tells the engine what an IO-APIC pin now raises, so that it reports its EOIs. */
 	int (*vm_ioapic_route)(struct engine_vm *vm, u32 pin, u64 address, u32 data);
 
+	/*
+	 * From now on reads, or writes, of this register by RDMSR and WRMSR exit, though the
+	 * back end serves it; those of others exit anyway, with trap_unknown_msrs.
+	 * -EOPNOTSUPP: one that it never hands out (of the local APIC). No vCPU of the VM is in
+	 * run().
+	 */
+	int (*vm_msr_exits)(struct engine_vm *vm, u32 index, bool read, bool write);
+
 	/* The CPUID the back end can give a guest. *count: in capacity, out number. -E2BIG. */
 	int (*cpuid_supported)(void *engine, struct engine_cpuid *out, u32 *count);
 	/* Guest TSC frequency in Hz. */

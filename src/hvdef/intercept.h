@@ -14,6 +14,7 @@ enum hv_intercept_message {
 	HV_MESSAGE_HYPERCALL_INTERCEPT = 0x80000050,
 	HV_MESSAGE_SINT_DELIVERABLE = 0x80000062,
 	HV_MESSAGE_X64_IO_PORT = 0x80010000,
+	HV_MESSAGE_X64_MSR = 0x80010001,
 	HV_MESSAGE_X64_APIC_EOI = 0x80010004,
 };
 
@@ -79,6 +80,18 @@ struct hv_io_port_intercept {
 };
 static_assert(sizeof(struct hv_io_port_intercept) == 128, "TLFS size");
 
+/* RDMSR or WRMSR, whose number is in ECX and whose value is in EDX:EAX. */
+struct hv_msr_intercept {
+	struct hv_intercept_header header;
+	u32 msr;
+	u32 rsvd;
+	u64 rdx, rax; /* whole registers, in this order */
+};
+static_assert(sizeof(struct hv_msr_intercept) == 64, "TLFS size");
+static_assert(offsetof(struct hv_msr_intercept, msr) == 40, "TLFS offset");
+static_assert(offsetof(struct hv_msr_intercept, rdx) == 48, "TLFS offset");
+static_assert(offsetof(struct hv_msr_intercept, rax) == 56, "TLFS offset");
+
 struct hv_hypercall_intercept {
 	struct hv_intercept_header header;
 	u64 rax, rbx, rcx, rdx, r8, rsi, rdi;
@@ -101,6 +114,36 @@ struct hv_sint_deliverable_intercept {
 	u16 rsvd[3];
 };
 static_assert(sizeof(struct hv_sint_deliverable_intercept) == 48, "TLFS size");
+
+/* What can be intercepted. TLFS: HV_INTERCEPT_TYPE, but 0xC, which Linux declares. */
+enum hv_intercept_type {
+	HV_INTERCEPT_TYPE_X64_IO_PORT = 0,
+	HV_INTERCEPT_TYPE_X64_MSR = 1,
+	HV_INTERCEPT_TYPE_CPUID = 2,
+	HV_INTERCEPT_TYPE_EXCEPTION = 3,
+	HV_INTERCEPT_TYPE_X64_GLOBAL_CPUID = 6,
+	HV_INTERCEPT_TYPE_HYPERCALL = 8,
+	HV_INTERCEPT_TYPE_X64_MSR_INDEX = 0xC,
+	HV_INTERCEPT_TYPE_UNKNOWN_SYNIC_CONNECTION = 0xD,
+	HV_INTERCEPT_TYPE_X64_APIC_EOI = 0xE,
+	HV_INTERCEPT_TYPE_RETARGET_INTERRUPT_WITH_UNKNOWN_DEVICE_ID = 0xF,
+	HV_INTERCEPT_TYPE_X64_IO_PORT_RANGE = 0x11,
+};
+
+/* Accesses that are intercepted; none of them: no more. */
+#define HV_INTERCEPT_ACCESS_MASK_READ	 BIT(0)
+#define HV_INTERCEPT_ACCESS_MASK_WRITE	 BIT(1)
+#define HV_INTERCEPT_ACCESS_MASK_EXECUTE BIT(2)
+
+struct hv_input_install_intercept {
+	u64 partition_id;
+	u32 access_type; /* HV_INTERCEPT_ACCESS_MASK_* */
+	u32 intercept_type;
+	/* A port 15:0, or a range's last one 31:16; a CPUID leaf; a vector; an MSR 31:0. The rest
+	 * is not checked: clients leave there what was. */
+	u64 parameter;
+};
+static_assert(sizeof(struct hv_input_install_intercept) == 24, "TLFS size");
 
 enum hv_cache_type {
 	HV_CACHE_UNCACHED = 0,

@@ -113,23 +113,6 @@ struct hv_input_post_message_direct {
 };
 static_assert(sizeof(struct hv_input_post_message_direct) == 280, "as OpenVMM declares it");
 
-enum hv_intercept_type {
-	HV_INTERCEPT_TYPE_CPUID = 2,
-	HV_INTERCEPT_TYPE_HYPERCALL = 8,
-	HV_INTERCEPT_TYPE_UNKNOWN_SYNIC_CONNECTION = 0xD,
-	HV_INTERCEPT_TYPE_X64_APIC_EOI = 0xE,
-	HV_INTERCEPT_TYPE_RETARGET_INTERRUPT_WITH_UNKNOWN_DEVICE_ID = 0xF,
-};
-
-struct hv_input_install_intercept {
-	u64 partition_id;
-	u32 access_type; /* HV_INTERCEPT_ACCESS_* */
-	u32 intercept_type;
-	u64 parameter;
-};
-static_assert(sizeof(struct hv_input_install_intercept) == 24, "TLFS size");
-#define HV_INTERCEPT_ACCESS_ALL 7u /* read, write, execute */
-
 /* Served by a parent, where at all. */
 struct hv_input_retarget_device_interrupt {
 	u64 partition_id;

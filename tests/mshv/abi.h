@@ -118,6 +118,7 @@ struct mshv_state {
 enum {
 	CALL_GET_PROPERTY = 0x44,
 	CALL_SET_PROPERTY = 0x45,
+	CALL_INSTALL_INTERCEPT = 0x4d,
 	CALL_GET_REGISTERS = 0x50,
 	CALL_SET_REGISTERS = 0x51,
 	CALL_TRANSLATE = 0x52,
@@ -133,7 +134,20 @@ enum {
 	STATUS_INVALID_PARAMETER = 5,
 	STATUS_UNKNOWN_PROPERTY = 9,
 	STATUS_INVALID_VP_INDEX = 0xe,
+	STATUS_NOT_SUPPORTED = 0x20, /* PROCESSOR_FEATURE_NOT_SUPPORTED */
 };
+
+/* Types of CALL_INSTALL_INTERCEPT. */
+enum {
+	INTERCEPT_PORT = 0,
+	INTERCEPT_MSRS = 1,
+	INTERCEPT_CPUID = 2,
+	INTERCEPT_EXCEPTION = 3,
+	INTERCEPT_ALL_CPUID = 6,
+	INTERCEPT_MSR = 0xc,
+	INTERCEPT_PORTS = 0x11,
+};
+enum { INTERCEPT_READ = 1, INTERCEPT_WRITE = 2, INTERCEPT_EXECUTE = 4 };
 
 enum {
 	PROPERTY_PRIVILEGES = 0x10000,
@@ -259,6 +273,7 @@ enum {
 	MESSAGE_GPA_INTERCEPT = 0x80000001,
 	MESSAGE_UNRECOVERABLE = 0x80000021,
 	MESSAGE_IO_PORT = 0x80010000,
+	MESSAGE_MSR = 0x80010001,
 	MESSAGE_APIC_EOI = 0x80010004,
 };
 
@@ -303,12 +318,18 @@ struct message {
 			u64 gva, gpa;
 			u8 bytes[16];
 		} memory;
+		struct {
+			u32 number, rsvd;
+			u64 rdx, rax;
+		} msr;
 		u8 pad[200];
 	};
 };
 static_assert(offsetof(struct message, cs) == 16 + 8, "TLFS offset");
 static_assert(offsetof(struct message, io.rax) == 16 + 48, "TLFS offset");
 static_assert(offsetof(struct message, io.rdi) == 16 + 120, "TLFS offset");
+static_assert(offsetof(struct message, msr.number) == 16 + 40, "TLFS offset");
+static_assert(offsetof(struct message, msr.rax) == 16 + 56, "TLFS offset");
 static_assert(offsetof(struct message, memory.gpa) == 16 + 56, "TLFS offset");
 static_assert(offsetof(struct message, memory.bytes) == 16 + 64, "TLFS offset");
 static_assert(sizeof(struct message) == 256, "TLFS size");

@@ -255,6 +255,53 @@ program msr
 	out	%al, $DONE
 program_end msr
 
+	/*
+	 * Registers a monitor plays: one that nobody knows, three of the processor's and one of the
+	 * interface that the machine was not given. What #GP leaves goes to 0x4010.
+	 */
+program msr_intercept
+	mov	$0x12345678, %ecx
+	mov	$-1, %rax
+	mov	$-2, %rdx
+label msr_read
+	rdmsr
+	mov	%rax, 0x4000
+	mov	%rdx, 0x4008
+	mov	$0x55667788, %eax
+	mov	$0x11223344, %edx
+label msr_write
+	wrmsr
+label msr_prefix
+	.byte	0x48, 0x0f, 0x32	/* rex.w rdmsr */
+label msr_fault
+	rdmsr
+label msr_fault_2
+	wrmsr
+	mov	$0x1b, %ecx		/* the base of the APIC: reads are the hypervisor's */
+	rdmsr
+	mov	%eax, 0x4020
+label msr_base
+	wrmsr
+	mov	$0xc0000100, %ecx	/* FS_BASE, which stops no processor by itself */
+label msr_fs
+	rdmsr
+	mov	$0x40000118, %ecx
+label msr_synthetic
+	rdmsr
+	mov	$0x12345678, %ecx	/* not the monitor's any more */
+	out	%al, $0x80
+	rdmsr
+	mov	%eax, 0x4024
+	out	%al, $DONE
+label msr_handler			/* of #GP: the error code, where, how often */
+	popq	0x4010
+	pushq	(%rsp)
+	popq	0x4018
+	incl	0x4028
+	addq	$2, (%rsp)
+	iretq
+program_end msr_intercept
+
 	/* XMM3 and ST0 as they came, then others. */
 program fpu
 	movdqu	%xmm3, 0x4000

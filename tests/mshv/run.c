@@ -385,6 +385,142 @@ static void msr(void)
 	vm_end(&vm);
 }
 
+static int install(struct vm *vm, u32 type, u32 access, u64 parameter, u16 *status)
+{
+	struct {
+		u64 partition;
+		u32 access, type;
+		u64 parameter;
+	} in = { .access = access, .type = type, .parameter = parameter };
+
+	*status = 0;
+	return hvcall(vm->fd, CALL_INSTALL_INTERCEPT, 0, &in, sizeof(in), NULL, 0, status, NULL);
+}
+
+static void install_statuses(struct vm *vm)
+{
+	static const struct {
+		u32 type, access;
+		u64 parameter;
+		u16 status;
+		int error;
+		const char *what;
+	} rows[] = {
+		{ INTERCEPT_PORT, INTERCEPT_READ | INTERCEPT_WRITE, 0x80, 0, 0, "a port" },
+		{ INTERCEPT_PORTS, INTERCEPT_READ, 0x00ff0080, 0, 0, "ports" },
+		{ INTERCEPT_PORTS, INTERCEPT_READ, 0x008000ff, STATUS_INVALID_PARAMETER, EINVAL,
+		  "ports that are none" },
+		{ INTERCEPT_MSRS, INTERCEPT_EXECUTE, 0, STATUS_INVALID_PARAMETER, EINVAL,
+		  "an MSR is not executed" },
+		{ INTERCEPT_MSR, 8, 0x10, STATUS_INVALID_PARAMETER, EINVAL, "no such access" },
+		{ INTERCEPT_MSR, INTERCEPT_READ, 0x802, STATUS_NOT_SUPPORTED, EOPNOTSUPP,
+		  "the local APIC's id" },
+		{ INTERCEPT_CPUID, INTERCEPT_EXECUTE, 1, STATUS_NOT_SUPPORTED, EOPNOTSUPP,
+		  "a CPUID leaf" },
+		{ INTERCEPT_ALL_CPUID, INTERCEPT_EXECUTE, 0, STATUS_NOT_SUPPORTED, EOPNOTSUPP,
+		  "all CPUID leaves" },
+		{ INTERCEPT_EXCEPTION, INTERCEPT_EXECUTE, 3, STATUS_NOT_SUPPORTED, EOPNOTSUPP,
+		  "an exception" },
+		{ 4, INTERCEPT_READ, 0, STATUS_INVALID_PARAMETER, EINVAL, "what there is not" },
+		{ INTERCEPT_MSRS, INTERCEPT_READ | INTERCEPT_WRITE, 0, 0, 0, "unknown MSRs" },
+		{ INTERCEPT_MSR, INTERCEPT_WRITE, 0x1b, 0, 0, "the APIC's base" },
+		{ INTERCEPT_MSR, INTERCEPT_READ, 0xc0000100, 0, 0, "FS_BASE" },
+	};
+	u16 status;
+
+	for (u32 i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int error = install(vm, rows[i].type, rows[i].access, rows[i].parameter, &status);
+
+		check(error == rows[i].error && status == rows[i].status,
+		      "%s: errno %d, status %#x", rows[i].what, error, status);
+	}
+}
+
+static bool msr_stop(struct vm *vm, u64 rip, u32 number, u8 access, u8 length)
+{
+	struct message m;
+	bool good;
+
+	vm_run(vm, 0, &m);
+	good = check(m.type == MESSAGE_MSR && m.payload_bytes == 64 && m.msr.number == number &&
+			     m.access == access && (m.length & 15) == length,
+		     "MSR %#x: message %#x of %u bytes, MSR %#x, access %u, %u bytes long", number,
+		     m.type, m.payload_bytes, m.msr.number, m.access, m.length & 15);
+	header(&m, true, rip);
+	check(m.msr.rax == reg(vm, 0, R_RAX) && m.msr.rdx == reg(vm, 0, R_RDX),
+	      "with RAX %#llx and RDX %#llx as they are", (unsigned long long)m.msr.rax,
+	      (unsigned long long)m.msr.rdx);
+	check_u64(reg(vm, 0, R_RIP), rip, "nothing has moved");
+	return good;
+}
+
+#define MSR_AT(name) ADDRESS(msr_intercept, name)
+
+static void msr_intercept(void)
+{
+	static const union value gp = { .low = 1 | 1 << 8 | 13 << 16 };
+	struct assoc event = { .name = R_PENDING_EVENT_0, .value = gp };
+	u64 handler = MSR_AT(msr_handler), *idt;
+	const u64 *seen;
+	struct vm vm;
+	struct message m;
+	u16 status;
+
+	vm_start(&vm);
+	vm_vp(&vm, 0);
+	install_statuses(&vm);
+	vm_program(&vm, msr_intercept, enter_long);
+	idt = (u64 *)(vm.ram + IDT) + 2 * 13;
+	idt[0] = (handler & 0xffff) | 8 << 16 | 0x8e00ull << 32 | (handler >> 16) << 48;
+	idt[1] = 0;
+	memset(vm.ram + 0x4000, 0, 64);
+	seen = (const u64 *)(vm.ram + 0x4000);
+
+	/* As often as the monitor does nothing about it. */
+	for (int i = 0; i < 3; i++)
+		if (!msr_stop(&vm, MSR_AT(msr_read), 0x12345678, ACCESS_READ, 2))
+			return;
+	check_u64(reg(&vm, 0, R_RAX), ~0ull, "rax before the instruction");
+	check_u64(reg(&vm, 0, R_RDX), ~1ull, "and rdx");
+	reg_set(&vm, 0, R_RAX, 0x1111111122222222);
+	reg_set(&vm, 0, R_RDX, 0x33333333);
+	reg_set(&vm, 0, R_RIP, MSR_AT(msr_read) + 2);
+	msr_stop(&vm, MSR_AT(msr_write), 0x12345678, ACCESS_WRITE, 2);
+	check(seen[0] == 0x1111111122222222 && seen[1] == 0x33333333, "it read what it was given");
+	check(reg(&vm, 0, R_RAX) == 0x55667788 && reg(&vm, 0, R_RDX) == 0x11223344,
+	      "and writes a value");
+	reg_set(&vm, 0, R_RIP, MSR_AT(msr_prefix));
+	msr_stop(&vm, MSR_AT(msr_prefix), 0x12345678, ACCESS_READ, 3);
+	reg_set(&vm, 0, R_RIP, MSR_AT(msr_fault));
+
+	msr_stop(&vm, MSR_AT(msr_fault), 0x12345678, ACCESS_READ, 2);
+	check_u64((u64)regs_set(&vm, 0, &event, 1, NULL, NULL), 0, "#GP by a pending event");
+	msr_stop(&vm, MSR_AT(msr_fault_2), 0x12345678, ACCESS_WRITE, 2);
+	check(seen[2] == 0 && seen[3] == MSR_AT(msr_fault), "raised at the instruction: %#llx",
+	      (unsigned long long)seen[3]);
+	check_u64(reg(&vm, 0, R_RAX), 0x55667788, "which changed nothing");
+	reg_set(&vm, 0, R_PENDING_INTERRUPTION, 1 | 3 << 1 | 1 << 4 | 13 << 16);
+
+	msr_stop(&vm, MSR_AT(msr_base), 0x1b, ACCESS_WRITE, 2);
+	check(seen[2] == 0 && seen[3] == MSR_AT(msr_fault_2) && (u32)seen[5] == 2,
+	      "#GP by a pending interruption: at %#llx", (unsigned long long)seen[3]);
+	check_u64((u32)seen[4], 0xfee00900, "a read that was not asked for is served");
+	reg_set(&vm, 0, R_APIC_BASE, 0xfee00900);
+	reg_set(&vm, 0, R_RIP, MSR_AT(msr_base) + 2);
+	msr_stop(&vm, MSR_AT(msr_fs), 0xc0000100, ACCESS_READ, 2);
+	reg_set(&vm, 0, R_RIP, MSR_AT(msr_fs) + 2);
+	msr_stop(&vm, MSR_AT(msr_synthetic), 0x40000118, ACCESS_READ, 2);
+	reg_set(&vm, 0, R_RIP, MSR_AT(msr_synthetic) + 2);
+
+	vm_run(&vm, 0, &m);
+	check_u64(m.type, MESSAGE_IO_PORT, "ports are told as ever");
+	io_done(&vm, &m, ~0ull);
+	check(!install(&vm, INTERCEPT_MSRS, 0, 0, &status), "no more, status %#x", status);
+	check(vm_run_to(&vm, 0, DONE_PORT, &m), "the program ends");
+	check_u64(seen[4] >> 32, 0, "with zero from an MSR nobody knows");
+	vm_end(&vm);
+}
+
 static void timer(void)
 {
 	struct vm vm;
@@ -529,6 +665,7 @@ const struct mshv_case run_cases[] = {
 	{ "small-pages", small_pages },
 	{ "cpuid", cpuid },
 	{ "msr", msr },
+	{ "msr-intercept", msr_intercept },
 	{ "timer", timer },
 	{ "triple-fault", triple_fault },
 	{ "smp", smp },

@@ -190,6 +190,12 @@ static int vm_ioapic_route(struct engine_vm *vm, u32 pin, u64 address, u32 data)
 	return 0;
 }
 
+static int vm_msr_exits(struct engine_vm *vm, u32 index, bool read, bool write)
+{
+	record(fake_vm(vm), FAKE_MSR_EXITS, index, (u64)read | (u64)write << 1, 0);
+	return fake_vm(vm)->msr_exits_error;
+}
+
 /* A hypervisor with a signature of its own, which no partition may see. */
 static int cpuid_supported(void *engine, struct engine_cpuid *out, u32 *count)
 {
@@ -547,6 +553,7 @@ const struct engine_ops fake_ops = {
 	.vm_irqfd_remove = vm_irqfd_remove,
 	.vm_ioeventfd = vm_ioeventfd,
 	.vm_ioapic_route = vm_ioapic_route,
+	.vm_msr_exits = vm_msr_exits,
 	.cpuid_supported = cpuid_supported,
 	.tsc_hz = tsc_hz,
 	.apic_hz = apic_hz,

@@ -29,6 +29,7 @@ enum fake_call {
 	FAKE_IRQFD_REMOVE, /* c: gsi */
 	FAKE_IOEVENTFD,	   /* a: address, b: add, c: fd; also fake_vm's doorbell */
 	FAKE_IOAPIC_ROUTE, /* a: address, b: data, c: pin */
+	FAKE_MSR_EXITS,	   /* a: index, b: bit 0 reads, bit 1 writes */
 	FAKE_EXCEPTION,	   /* a: RIP, b: vector, c: error code as u64 */
 	FAKE_SET_CPUID,	   /* b: entries, c: vCPU id */
 	FAKE_SET_MSR,	   /* a: index, b: value, c: vCPU id */
@@ -66,6 +67,7 @@ struct fake_vm {
 		u64 match;
 	} ioeventfd;		   /* the newest */
 	int ioeventfd_error;	   /* what the next vm_ioeventfd() that adds gives, if not 0 */
+	int msr_exits_error;	   /* the same of vm_msr_exits() */
 	u32 map_fails;		   /* so many of the next vm_map() give -ENOSPC */
 	u64 written[FAKE_WRITTEN]; /* pages, until vm_written() takes them */
 	u32 written_count;

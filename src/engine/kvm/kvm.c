@@ -16,9 +16,6 @@
 
 #include "engine/kvm/kvm_internal.h"
 
-#define SYNTHETIC_MSR_FIRST 0x40000000u
-#define SYNTHETIC_MSR_COUNT 0x1100u
-
 /* Of Linux 6.11; not in Debian 12's headers. */
 #ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
 #define KVM_CAP_X86_APIC_BUS_CYCLES_NS 237
@@ -34,29 +31,11 @@ int kvm_ioctl(int fd, unsigned long request, void *arg)
 	return ret < 0 ? -errno : ret;
 }
 
-static int enable_cap(int fd, u32 cap, u64 arg)
+int kvm_enable_cap(int fd, u32 cap, u64 arg)
 {
 	struct kvm_enable_cap c = { .cap = cap, .args = { arg } };
 
 	return kvm_ioctl(fd, KVM_ENABLE_CAP, &c);
-}
-
-/* A range whose bitmap denies everything: each access exits, whatever KVM knows of the register. */
-static int trap_synthetic_msrs(int fd, bool unknown_too)
-{
-	u64 reasons =
-		KVM_MSR_EXIT_REASON_FILTER | (unknown_too ? (u64)KVM_MSR_EXIT_REASON_UNKNOWN : 0);
-	static u8 deny_all[SYNTHETIC_MSR_COUNT / 8];
-	struct kvm_msr_filter filter = {
-		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
-		.ranges = { { .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
-			      .nmsrs = SYNTHETIC_MSR_COUNT,
-			      .base = SYNTHETIC_MSR_FIRST,
-			      .bitmap = deny_all } },
-	};
-	int ret = enable_cap(fd, KVM_CAP_X86_USER_SPACE_MSR, reasons);
-
-	return ret < 0 ? ret : kvm_ioctl(fd, KVM_X86_SET_MSR_FILTER, &filter);
 }
 
 static int vm_setup(struct kvm_vm *vm, const struct engine_vm_config *cfg)
@@ -67,7 +46,7 @@ static int vm_setup(struct kvm_vm *vm, const struct engine_vm_config *cfg)
 
 	kvm_ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
 	kvm_ioctl(vm->fd, KVM_SET_TSS_ADDR, (void *)0xFEFFD000ul);
-	ret = enable_cap(vm->fd, KVM_CAP_SPLIT_IRQCHIP, KVM_IOAPIC_PINS);
+	ret = kvm_enable_cap(vm->fd, KVM_CAP_SPLIT_IRQCHIP, KVM_IOAPIC_PINS);
 	if (ret < 0)
 		return ret;
 	/*
@@ -75,15 +54,15 @@ static int vm_setup(struct kvm_vm *vm, const struct engine_vm_config *cfg)
 	 * Linux 6.11 keeps, is 1 GHz; firmware that takes it for granted then ticks so often
 	 * that an emulated host is late for each.
 	 */
-	ret = enable_cap(vm->fd, KVM_CAP_X86_APIC_BUS_CYCLES_NS, 5);
+	ret = kvm_enable_cap(vm->fd, KVM_CAP_X86_APIC_BUS_CYCLES_NS, 5);
 	vm->apic_hz = ret < 0 ? 1000000000 : 200000000;
 	/* One port of all, whose OUT would be executed when it exits. Older hosts: it is. */
-	enable_cap(vm->fd, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_OUT_7E_INC_RIP);
-	ret = enable_cap(vm->fd, KVM_CAP_X2APIC_API,
-			 KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+	kvm_enable_cap(vm->fd, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_OUT_7E_INC_RIP);
+	ret = kvm_enable_cap(vm->fd, KVM_CAP_X2APIC_API,
+			     KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
 	if (ret < 0)
 		return ret;
-	return cfg->trap_msrs ? trap_synthetic_msrs(vm->fd, cfg->trap_unknown_msrs) : 0;
+	return cfg->trap_msrs ? kvm_msr_trap(vm, cfg->trap_unknown_msrs) : 0;
 }
 
 static int vm_create(void *ctx, const struct engine_vm_config *cfg, struct engine_vm **out)
@@ -416,6 +395,7 @@ const struct engine_ops kvm_engine_ops = {
 	.vm_irqfd_remove = vm_irqfd_remove,
 	.vm_ioeventfd = vm_ioeventfd,
 	.vm_ioapic_route = vm_ioapic_route,
+	.vm_msr_exits = kvm_vm_msr_exits,
 	.cpuid_supported = cpuid_supported,
 	.tsc_hz = tsc_hz,
 	.apic_hz = apic_hz,

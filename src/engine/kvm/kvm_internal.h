@@ -13,6 +13,8 @@
 #define KVM_ROUTES_MAX	  1024u
 #define KVM_SLOTS_MAX	  4096u
 #define KVM_CPUID_ENTRIES 256u
+#define KVM_MSR_RANGES	  3u
+#define KVM_MSR_RANGE	  0x2000u
 
 struct kvm_engine {
 	int fd;
@@ -30,7 +32,7 @@ struct kvm_vm {
 	u64 apic_hz;
 	u64 tsc_hz; /* known once a vCPU exists */
 
-	pthread_mutex_t lock; /* guards slots, routes and vcpus */
+	pthread_mutex_t lock; /* guards slots, routes, vcpus and registers */
 	struct list vcpus;    /* struct kvm_vcpu */
 	struct kvm_slot {
 		u64 gpa, bytes;
@@ -43,6 +45,11 @@ struct kvm_vm {
 		u32 data;
 		bool used;
 	} route[KVM_ROUTES_MAX];
+	/* Registers whose reads, or writes, KVM leaves to us: a bit that is clear (kvm_msr.c). */
+	struct {
+		u8 allowed[KVM_MSR_RANGE / 8];
+		u32 denied;
+	} msr[KVM_MSR_RANGES][2];
 };
 
 struct kvm_vcpu {
@@ -74,8 +81,14 @@ static inline struct kvm_vcpu *kvm_vcpu_of(struct engine_vcpu *vcpu)
 
 /* ioctl() that gives -errno and retries interrupted calls. */
 int kvm_ioctl(int fd, unsigned long request, void *arg);
+int kvm_enable_cap(int fd, u32 cap, u64 arg);
 
 extern const struct engine_ops kvm_engine_ops;
+
+/* kvm_msr.c: from now on synthetic registers exit; and with @unknown_too those KVM does not know.
+ */
+int kvm_msr_trap(struct kvm_vm *vm, bool unknown_too);
+int kvm_vm_msr_exits(struct engine_vm *vm, u32 index, bool read, bool write);
 
 /* kvm_vcpu.c, for the ops table. */
 int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out);

@@ -331,6 +331,9 @@ static int finish_with_zeros(struct kvm_vcpu *v)
 			       (size_t)run->io.size * run->io.count);
 		else if (run->exit_reason == KVM_EXIT_MMIO && !run->mmio.is_write)
 			memset(run->mmio.data, 0, sizeof(run->mmio.data));
+		else if (run->exit_reason == KVM_EXIT_X86_RDMSR ||
+			 run->exit_reason == KVM_EXIT_X86_WRMSR)
+			run->msr.data = run->msr.error = 0; /* no #GP */
 		ret = run_pending(v);
 	}
 	/* EFAULT: what it writes to is not there; that part is not KVM's any more either. */
