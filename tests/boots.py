@@ -139,15 +139,21 @@ def world(d, script, timeout=500):
     return nestor("incubator", "--", "sh", d + "/world.sh", timeout=timeout)
 
 
-def client_root(d):
-    """A root file system with the program of tests/mshv/ in it."""
+def busybox_root(d, *applets, files=()):
+    """A root file system with these applets and files in it."""
     busybox = next(b for b in ("/bin/busybox", "/usr/bin/busybox") if os.path.exists(b))
     os.makedirs(d + "/bin")
     shutil.copy(busybox, d + "/bin/busybox")
-    for applet in ("sh", "dmesg", "grep", "sleep", "mount"):
+    for applet in applets:
         os.symlink("busybox", f"{d}/bin/{applet}")
-    shutil.copy(CLIENT, d + "/mshv-client")
+    for f in files:
+        shutil.copy(f, d)
     return d
+
+
+def client_root(d):
+    """One with the program of tests/mshv/."""
+    return busybox_root(d, "sh", "dmesg", "grep", "sleep", "mount", files=(CLIENT,))
 
 
 def debian():

@@ -46,8 +46,8 @@ def trace_of(path):
     return open(path, errors="replace").read() if os.path.exists(path) else ""
 
 
-def strict(image, *options, role="nested-root", cpus=2, sh=LOOK, client=None, timeout=240, until=None,
-           settle=2):
+def strict(image, *options, role="nested-root", cpus=2, sh=LOOK, client=None, timeout=240,
+           until=None, settle=2):
     """A machine without quirks, with a disk and a network card, and what it asked of whom. With
     until it is stopped when its trace has shown that, and some seconds have passed. With client
     it runs that case of tests/mshv/ and ends with 0 if that is good."""
@@ -337,7 +337,7 @@ def client_failed(r, seen):
 
 
 # series, patch | what a run without it shows, and one with it does not | of the run and its trace |
-# options of the run; until: it can be stopped when the trace shows it
+# options of the run; until: it can be stopped when the trace shows it; both: what both runs show
 WITHOUT = (
     ("6.1", 1, "L0 is never asked", lambda r, seen: "L0" not in {x[2] for x in seen}, {}),
     ("6.1", 2, "VMBus programs L1's SynIC", lambda r, seen: "L1" in by(seen, "SINT2"),
@@ -360,6 +360,11 @@ WITHOUT = (
      {"options": ("--append", "panic=-1"), "sh": DISK + NET + BUSY + "reboot -f", "ends": 100}),
     ("7.3", 4, "no intercept is reported any more to a CPU that one of a machine that is gone came to", client_failed,
      {"role": "root", "client": "late-intercept"}),
+    ("7.3", 5, "a page that the hypervisor has is taken for free memory",
+     lambda r, seen: "touched memory it had given away" in r.err,
+     {"role": "root", "client": "failed-deposit",
+      "options": ("--fail", "DepositMemory+100", "--append", "init_on_free=1"),
+      "both": ("a deposit fails half way", lambda r: "hypercall.fail code=HvCallDepositMemory" in r.trace)}),
     ("7.3", 6, "pages stay where a mapping failed half way", client_failed,
      {"role": "root", "client": "half-mapped"}),
     ("7.3", 7, "doorbells are lost after a CPU was offline", client_failed,
@@ -376,13 +381,18 @@ for series, number, what, shows, how in WITHOUT:
     @case(f"series-{series}-without-{number}", timeout=600,
           kernels=(f"{series} --without {number}", series))
     def left_out(image, patched, what=what, shows=shows, how=dict(how)):
+        both, holds = how.pop("both", (None, None))
         options, until, ends = how.pop("options", ()), how.pop("until", None), how.pop("ends", 0)
         r, seen = strict(image, *options, **how, until=until)
         check("without it " + what, shows(r, seen), f"{r}\n{seen[-40:]}")
+        if both:
+            check("without it " + both, holds(r), r)
         how.pop("settle", None)
         r, seen = strict(patched, *options, **how)
         check(f"with it the machine ends with {ends}", r.code == ends, r)
         check("with it not", not shows(r, seen), f"{r}\n{seen[-40:]}")
+        if both:
+            check("with it " + both, holds(r), r)
 
 
 def main():
