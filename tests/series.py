@@ -392,7 +392,7 @@ WITHOUT = (
      {"role": "root", "client": "doorbells-cpu-offline"}),
     ("7.3", 8, "the answer to the first message goes to a processor that is not running", wrong_vp,
      {"options": REVERSED, "until": posted, "settle": 10}),
-    ("7.3", 9, "each attempt of VMBus to connect that fails costs two pages for each CPU",
+    ("7.3", 9, "each attempt of VMBus to connect that fails costs memory for each CPU",
      lambda r, seen: lost(r) > ATTEMPTS * ATTEMPTS_CPUS * 8 / 2,
      {"role": "guest", "flavour": "modules", "modules": ("hv_vmbus",), "cpus": ATTEMPTS_CPUS, "sh": LOADS,
       "options": ("--fail", "PostMessage=INVALID_CONNECTION_ID", "--append", "maxcpus=1"),
