@@ -139,15 +139,21 @@ def world(d, script, timeout=500):
     return nestor("incubator", "--", "sh", d + "/world.sh", timeout=timeout)
 
 
-def client_root(d):
-    """A root file system with the program of tests/mshv/ in it."""
+def busybox_root(d, *applets, files=()):
+    """A root file system with these applets and files in it."""
     busybox = next(b for b in ("/bin/busybox", "/usr/bin/busybox") if os.path.exists(b))
     os.makedirs(d + "/bin")
     shutil.copy(busybox, d + "/bin/busybox")
-    for applet in ("sh", "dmesg", "grep", "sleep", "mount"):
+    for applet in applets:
         os.symlink("busybox", f"{d}/bin/{applet}")
-    shutil.copy(CLIENT, d + "/mshv-client")
+    for f in files:
+        shutil.copy(f, d)
     return d
+
+
+def client_root(d):
+    """One with the program of tests/mshv/."""
+    return busybox_root(d, "sh", "dmesg", "grep", "sleep", "mount", files=(CLIENT,))
 
 
 def debian():
@@ -474,6 +480,27 @@ def json_summary():
     check("the console stays clean of it", "hello\n" in r.out and "{" not in r.out, r.out)
 
 
+@case("fail-on-purpose")
+def fail_on_purpose():
+    """A message that finds no buffer is sent again; a guest creates no processor."""
+    rules = "HvCallPostMessage@1=HV_STATUS_INSUFFICIENT_BUFFERS", "HvCallCreateVp=HV_STATUS_OPERATION_FAILED"
+    options = "--fail", "PostMessage@1=insufficient_buffers", "--fail", "CreateVp"
+    with scratch() as d:
+        r = boot("6.12", *options, "--json", "--trace", d + "/t.txt", sh="ls /sys/bus/vmbus/devices | wc -l")
+        seen = re.findall(r"(?:hypercall\.fail|hypercall\.return) code=HvCallPostMessage .*", open(d + "/t.txt").read())
+    check("its VMBus connects", r.code == 0 and re.search(r"^[6-9]$", r.out, re.M), r)
+    o = json.loads([l for l in r.err.splitlines() if l.startswith("{")][0])
+    fails = {f["rule"]: f for f in o["fails"]}
+    check("the rules are named", tuple(fails) == rules, o["fails"])
+    check("one message failed", fails[rules[0]]["failed"] == 1 < fails[rules[0]]["calls"], o["fails"])
+    check("nothing else did", fails[rules[1]]["calls"] == 0 == fails[rules[1]]["failed"], o["fails"])
+    check("it was the first", [s.split()[0] for s in seen[:2]] == ["hypercall.fail", "hypercall.return"] and
+          all("INSUFFICIENT_BUFFERS" in s for s in seen[:2]), seen[:4])
+    r = boot("6.12", *options, sh="true")
+    check("the end of a run says so", re.search(rf"^nestor: --fail {rules[0]}: 1 of \d+ calls failed on purpose$\n"
+                                               rf"^nestor: --fail {rules[1]}: never happened, in 0 calls$", r.err, re.M), r)
+
+
 # --- wrong usage: one clear line, status 2 ---
 
 USAGE = (
@@ -489,6 +516,10 @@ USAGE = (
      "does not fit into memory: it needs"),
     ("a time that is none", ("run", "--timeout", "soon"), "not a time"),
     ("an unknown numbering", ("run", "--nested-vp-index", "x"), "not same or reversed"),
+    ("a call that is none", ("run", "--fail", "deposit"), "did you mean HvCallDepositMemory?"),
+    ("a status that is none", ("run", "--fail", "DepositMemory=x"), "'x' is no status"),
+    ("an element of a call without", ("run", "--fail", "PostMessage+1"), "no list of elements"),
+    ("L0 where there is none", ("run", "--fail", "L0:PostMessage"), "leave out 'L0:'"),
     ("an unknown role", ("run", "--role", "nobody"), "there is no such role"),
     ("a stray word", ("run", "uname"), "after --"),
     ("a kernel that is not there", ("run", "--kernel", "/nonexistent"), "No such file"),

@@ -6,7 +6,7 @@
 
 Kernels come from tools/linux; a case whose kernel is not in the cache is skipped. Used as boots.py.
 """
-import contextlib, os, re, shutil, signal, subprocess, sys, time
+import contextlib, glob, os, re, shutil, signal, subprocess, sys, time
 
 import boots
 from boots import Run, boot, case, check, scratch
@@ -46,16 +46,21 @@ def trace_of(path):
     return open(path, errors="replace").read() if os.path.exists(path) else ""
 
 
-def strict(image, *options, role="nested-root", cpus=2, sh=LOOK, client=None, timeout=240, until=None,
-           settle=2):
+def strict(image, *options, role="nested-root", cpus=2, sh=LOOK, client=None, modules=None, timeout=240,
+           until=None, settle=2):
     """A machine without quirks, with a disk and a network card, and what it asked of whom. With
     until it is stopped when its trace has shown that, and some seconds have passed. With client
-    it runs that case of tests/mshv/ and ends with 0 if that is good."""
+    it runs that case of tests/mshv/ and ends with 0 if that is good. With modules it has nothing
+    but a shell and these, as files of its kernel's."""
     with scratch() as d:
         trace = d + "/t.txt"
         if client:
             options += ("--rootfs", boots.client_root(d + "/root"))
             sh = CLIENT.replace("CASE", client)
+        if modules:
+            files = [glob.glob(f"{os.path.dirname(image)}/modules/**/{m}.ko", recursive=True)[0] for m in modules]
+            options += ("--rootfs", boots.busybox_root(d + "/root", "sh", "dmesg", "grep", "sleep", "cat", "sync",
+                                                       "insmod", files=files))
         open(d + "/disk", "w").truncate(64 << 20)
         command = [boots.NESTOR, "run", "--role", role, "--kernel", image, "--quirks", "none",
                    "--cpus", str(cpus), "--net", "user", "--disk", d + "/disk", "--timeout",
@@ -336,8 +341,24 @@ def client_failed(r, seen):
     return "not ok - " in r.section("client")
 
 
+# Attempts to load VMBus that fail, and what they cost: also for CPUs that are not running.
+ATTEMPTS, ATTEMPTS_CPUS = 30, 32
+LOADS = ("""
+attempts() { i=0; while [ $i -lt $1 ]; do insmod /hv_vmbus.ko 2>/dev/null && echo loaded; i=$((i + 1)); done; }
+count() { sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1; echo "@$1"; cat /proc/meminfo; echo @end; }
+dmesg -n 1; attempts 10; count before; attempts %d; count after; echo @modules; grep -c hv_vmbus /proc/modules
+echo @end; sleep 1; true""" % ATTEMPTS)
+
+
+def lost(r, what="MemFree"):
+    """kB between the two counts; 0 if it did not get there."""
+    kb = [re.search(rf"^{what}: +(\d+) kB", r.section(s), re.M) for s in ("before", "after")]
+    return int(kb[0].group(1)) - int(kb[1].group(1)) if all(kb) else 0
+
+
 # series, patch | what a run without it shows, and one with it does not | of the run and its trace |
-# options of the run; until: it can be stopped when the trace shows it
+# options of the run; until: it can be stopped when the trace shows it; both: what both runs show;
+# flavour: of the kernels
 WITHOUT = (
     ("6.1", 1, "L0 is never asked", lambda r, seen: "L0" not in {x[2] for x in seen}, {}),
     ("6.1", 2, "VMBus programs L1's SynIC", lambda r, seen: "L1" in by(seen, "SINT2"),
@@ -360,12 +381,22 @@ WITHOUT = (
      {"options": ("--append", "panic=-1"), "sh": DISK + NET + BUSY + "reboot -f", "ends": 100}),
     ("7.3", 4, "no intercept is reported any more to a CPU that one of a machine that is gone came to", client_failed,
      {"role": "root", "client": "late-intercept"}),
+    ("7.3", 5, "a page that the hypervisor has is taken for free memory",
+     lambda r, seen: "touched memory it had given away" in r.err,
+     {"role": "root", "client": "failed-deposit",
+      "options": ("--fail", "DepositMemory+100", "--append", "init_on_free=1"),
+      "both": ("a deposit fails half way", lambda r: "hypercall.fail code=HvCallDepositMemory" in r.trace)}),
     ("7.3", 6, "pages stay where a mapping failed half way", client_failed,
      {"role": "root", "client": "half-mapped"}),
     ("7.3", 7, "doorbells are lost after a CPU was offline", client_failed,
      {"role": "root", "client": "doorbells-cpu-offline"}),
     ("7.3", 8, "the answer to the first message goes to a processor that is not running", wrong_vp,
      {"options": REVERSED, "until": posted, "settle": 10}),
+    ("7.3", 9, "each attempt of VMBus to connect that fails costs memory for each CPU",
+     lambda r, seen: lost(r) > ATTEMPTS * ATTEMPTS_CPUS * 8 / 2,
+     {"role": "guest", "flavour": "modules", "modules": ("hv_vmbus",), "cpus": ATTEMPTS_CPUS, "sh": LOADS,
+      "options": ("--fail", "PostMessage=INVALID_CONNECTION_ID", "--append", "maxcpus=1"),
+      "both": ("all attempts fail", lambda r: r.section("modules").strip() == "0" and "loaded" not in r.out)}),
     ("7.3", 10, "the input of CREATE_VP holds what the call before it left",
      lambda r, seen: "hypercall.leftover code=HvCallCreateVp" in r.trace, {"role": "root", "client": "vps"}),
     ("7.3", 11, "a channel moves to the connect CPU although there are others", pick,
@@ -373,16 +404,24 @@ WITHOUT = (
 )
 
 for series, number, what, shows, how in WITHOUT:
+    flavour = f" --flavour {how['flavour']}" if "flavour" in how else ""
+
     @case(f"series-{series}-without-{number}", timeout=600,
-          kernels=(f"{series} --without {number}", series))
+          kernels=(f"{series}{flavour} --without {number}", series + flavour))
     def left_out(image, patched, what=what, shows=shows, how=dict(how)):
+        how.pop("flavour", None)
+        both, holds = how.pop("both", (None, None))
         options, until, ends = how.pop("options", ()), how.pop("until", None), how.pop("ends", 0)
         r, seen = strict(image, *options, **how, until=until)
         check("without it " + what, shows(r, seen), f"{r}\n{seen[-40:]}")
+        if both:
+            check("without it " + both, holds(r), r)
         how.pop("settle", None)
         r, seen = strict(patched, *options, **how)
         check(f"with it the machine ends with {ends}", r.code == ends, r)
         check("with it not", not shows(r, seen), f"{r}\n{seen[-40:]}")
+        if both:
+            check("with it " + both, holds(r), r)
 
 
 def main():

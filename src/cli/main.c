@@ -45,7 +45,7 @@ const struct command commands[] = {
 	  stop_options, cmd_stop },
 	{ "stat", "NAME [--watch]", "Show what an instance has done so far.",
 	  "Partitions of each hypervisor with their VPs, pages and ports; hypercalls and registers by\n"
-	  "who served them, exits, deposits, quirks, VMBus channels.\n",
+	  "who served them, exits, deposits, quirks, what --fail did, VMBus channels.\n",
 	  stat_options, cmd_stat },
 	{ "device", "list NAME | add NAME net|disk|cdrom SPEC | remove NAME DEVICE",
 	  "List, add and remove VMBus devices of a running instance.",

@@ -185,6 +185,33 @@ static void print_quirks(FILE *out, struct machine *m)
 				quirks[i].defect);
 }
 
+void fails_print(FILE *out, const json_t *fails, const char *prefix)
+{
+	const json_t *f;
+	size_t i;
+
+	json_array_foreach(fails, i, f)
+	{
+		json_int_t calls = count(f, "calls"), failed = count(f, "failed");
+
+		fprintf(out, "%s%s: ", prefix, json_string_value(json_object_get(f, "rule")));
+		if (failed)
+			fprintf(out, "%lld of %lld call%s failed on purpose\n", (long long)failed,
+				(long long)calls, calls == 1 ? "" : "s");
+		else
+			fprintf(out, "never happened, in %lld call%s\n", (long long)calls,
+				calls == 1 ? "" : "s");
+	}
+}
+
+static void print_fails(FILE *out, struct machine *m)
+{
+	json_t *fails = machine_fails_json(m);
+
+	fails_print(out, fails, "nestor: --fail ");
+	json_decref(fails);
+}
+
 static void print_kinds(FILE *out, const json_t *children)
 {
 	const char *name, *sep = " (";
@@ -283,6 +310,7 @@ void report_print(FILE *out, const struct machine_config *cfg, struct machine *m
 	if (role_profiles[cfg->role].nested)
 		print_routes(out, m);
 	print_quirks(out, m);
+	print_fails(out, m);
 	print_children(out, m);
 	print_line(out, cfg, r);
 }

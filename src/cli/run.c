@@ -37,6 +37,7 @@ struct run_config {
 	const char *initrd, *append, *rootfs, *trace;
 	struct net_spec nets[VMBUS_NETS_MAX];
 	struct disk_config disks[VMBUS_DISKS_MAX];
+	struct fail_rules fails;
 	u64 timeout_ns;
 	bool json;
 	bool bare;	/* the kernel is a program of its own: no root, no command line of ours */
@@ -173,6 +174,20 @@ static int set_vsock(void *cfg, const char *value, struct error *err)
 	return 0;
 }
 
+static int set_fail(void *cfg, const char *value, struct error *err)
+{
+	struct run_config *rc = cfg;
+	char why[320];
+
+	if (rc->fails.count == FAIL_RULES_MAX)
+		return error_set(err, -EINVAL, "at most %u of them", FAIL_RULES_MAX);
+	if (!fail_parse(value, &rc->fails.rule[rc->fails.count], why, sizeof(why)))
+		return error_set(err, -EINVAL, "%s", why);
+	rc->fails.count++;
+	rc->machine.fails = &rc->fails;
+	return 0;
+}
+
 static int set_nested_vector(void *cfg, const char *value, struct error *err)
 {
 	bool reserved = !strcmp(value, "0x31-0x34");
@@ -237,6 +252,8 @@ const struct option_row run_options[] = {
 	  set_nested_vp_index },
 	{ "donated-pages", "fault|ignore",
 	  "what happens when a root touches memory it deposited (default fault)", set_donated },
+	{ "fail", FAIL_SYNTAX,
+	  "make a hypercall fail: the Nth or each, after K elements, with that status", set_fail },
 	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text",
 	  set_trace },
 	{ "bare", NULL, "the kernel is a bare program: give it no root and no command line",
@@ -348,6 +365,22 @@ static int make_cmdline(const struct run_config *rc, bool own_init, char *out, s
 
 	return (size_t)n < size ? 0
 				: error_set(err, -E2BIG, "the kernel's command line is too long");
+}
+
+/* The role may come behind the option. */
+static int check_fails(const struct run_config *rc, struct error *err)
+{
+	char text[FAIL_TEXT];
+
+	for (u32 i = 0; i < rc->fails.count; i++)
+		if (*rc->fails.rule[i].hv && !role_profiles[rc->machine.role].nested)
+			return error_set(err, -EINVAL,
+					 "--fail %s: L0 and L1 are the hypervisors of role "
+					 "nested-root; role %s has one: leave out '%s:'",
+					 fail_format(&rc->fails.rule[i], text),
+					 role_profiles[rc->machine.role].name,
+					 rc->fails.rule[i].hv);
+	return 0;
 }
 
 static int run_machine(struct run_config *rc, struct watch *w, struct error *err)
@@ -524,7 +557,7 @@ int cmd_run(const struct command *cmd, int argc, char **argv)
 	if (rest < argc)
 		rc.command = argv + rest;
 	/* What is wrong with the command line is told here, not from inside the incubator. */
-	if (choose_kernel(&rc, &kernel, &err)) {
+	if (check_fails(&rc, &err) || choose_kernel(&rc, &kernel, &err)) {
 		fprintf(stderr, "nestor run: %s\n", err.text);
 		return EXIT_USAGE;
 	}

@@ -132,6 +132,7 @@ static void print_rest(json_t *o)
 	json_object_foreach(quirks, name, n)
 		printf("  quirk %s: used %lld time%s\n", name, (long long)json_integer_value(n),
 		       json_integer_value(n) == 1 ? "" : "s");
+	fails_print(stdout, json_object_get(o, "fails"), "  --fail ");
 	if (!json_array_size(channels))
 		return;
 	printf("  %-34s%9s%9s%9s%9s\n", "VMBus channel", "packets", "sent", "signals", "back");

@@ -353,6 +353,13 @@ static void print_quirks(void)
 	}
 }
 
+static void print_hv_statuses(void)
+{
+	for (u32 status = 0; status <= 0xFFFF; status++)
+		if (hv_status_name((u16)status))
+			printf("| 0x%04X | %s |\n", status, hv_status_name((u16)status));
+}
+
 static void print_devices(void)
 {
 	char text[HV_GUID_TEXT];
@@ -429,6 +436,12 @@ void tables_print(void)
 	     "| Name | Linux | In | What it does | What it makes up for |\n"
 	     "|---|---|---|---|---|");
 	print_quirks();
+	puts("\n## Statuses\n\n"
+	     "By these names traces and messages call them and `nestor run --fail` takes them; it takes\n"
+	     "any number as well. Without one, such a call gets HV_STATUS_OPERATION_FAILED.\n\n"
+	     "| Status | Name |\n"
+	     "|---|---|");
+	print_hv_statuses();
 	puts("\n## VMBus devices\n\n"
 	     "| Device | Offered | Driver in Linux | Class |\n"
 	     "|---|---|---|---|");

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "core/core_trace.h"
+#include "core/fail.h"
 #include "core/intercept.h"
 
 extern const struct hypercall_desc partition_hypercalls[], port_hypercalls[], ipi_hypercalls[],
@@ -74,11 +75,6 @@ const char *hypercall_name(u64 code)
 	return d ? d->name : NULL;
 }
 
-static bool is_rep(const struct hypercall_desc *d)
-{
-	return d->rep || d->rep_in || d->rep_out;
-}
-
 static u32 out_bytes(const struct hypercall_desc *d, u32 reps)
 {
 	return d->out_size + reps * d->rep_out;
@@ -86,8 +82,8 @@ static u32 out_bytes(const struct hypercall_desc *d, u32 reps)
 
 static bool shape_ok(const struct hypercall_desc *d, const struct hypercall *hc, u32 rep_start)
 {
-	if (is_rep(d) ? (hc->rep_count == 0 || rep_start >= hc->rep_count)
-		      : (hc->rep_count || rep_start))
+	if (hypercall_is_rep(d) ? (hc->rep_count == 0 || rep_start >= hc->rep_count)
+				: (hc->rep_count || rep_start))
 		return false;
 	return d->var_header || hc->var_bytes == 0;
 }
@@ -222,6 +218,38 @@ static enum hv_status prepare(const struct hypercall_desc *d, struct hypercall *
 	return fetch(d, hc, regs);
 }
 
+/*
+ * With --fail: a call that is to fail does what it does up to that element and then
+ * has the rule's status; unless it fails, or stops, before that by itself.
+ */
+static enum hv_status run_with_rules(const struct hypercall_desc *d, struct hypercall *hc)
+{
+	const struct partition *p = hc->vp->partition;
+	u32 from = hc->rep, all = hc->rep_count;
+	struct fail_rule *rule = fail_due(p->config.fails, p->hv->name, d->code, all - from);
+	enum hv_status status = HV_STATUS_SUCCESS;
+
+	if (!rule)
+		return d->handler(hc);
+	if (rule->after) {
+		hc->rep_count = from + rule->after;
+		status = d->handler(hc);
+		hc->rep_count = all;
+	}
+	if (status != HV_STATUS_SUCCESS || hc->fault || hc->rep < from + rule->after)
+		return status;
+	fail_done(rule);
+	core_emit(TRACE_HYPERCALL_FAIL, d->code, rule->status, hc->rep, TRACE_WORD(p->hv->name));
+	return rule->status;
+}
+
+static enum hv_status run(const struct hypercall_desc *d, struct hypercall *hc)
+{
+	if (unlikely(hc->vp->partition->config.fails))
+		return run_with_rules(d, hc);
+	return d->handler(hc);
+}
+
 static void count(struct vp *vp, const struct hypercall_desc *d, enum hv_status status,
 		  bool forwarded)
 {
@@ -260,14 +288,14 @@ enum vp_fault hypercall_execute(struct vp *vp, const struct hypercall_regs *regs
 	rep_start = hc.rep;
 	if (status == HV_STATUS_SUCCESS) {
 		memset(hc.out, 0, out_bytes(d, hc.rep_count));
-		status = d->handler(&hc);
+		status = run(d, &hc);
 		if (status == HV_STATUS_SUCCESS || hc.rep > rep_start)
 			store(d, &hc, regs, rep_start);
 	}
 	count(hc.vp, d, status, hc.forwarded);
 	core_emit(TRACE_HYPERCALL_END, HV_HYPERCALL_CODE(regs->control), status, hc.rep,
 		  TRACE_WORD(hc.vp->partition->hv->name));
-	*result = HV_HYPERCALL_RESULT(status, d && is_rep(d) ? hc.rep : 0);
+	*result = HV_HYPERCALL_RESULT(status, d && hypercall_is_rep(d) ? hc.rep : 0);
 	return hc.fault;
 }
 

@@ -13,8 +13,9 @@
 
 /* The hypercall page reads from this port; no device has it. */
 #define HYPERCALL_PORT		 0x7C
-#define HYPERCALL_FAST_BYTES	 16  /* RDX, R8 */
-#define HYPERCALL_XMM_FAST_BYTES 112 /* and XMM0-5 */
+#define HYPERCALL_FAST_BYTES	 16    /* RDX, R8 */
+#define HYPERCALL_XMM_FAST_BYTES 112   /* and XMM0-5 */
+#define HYPERCALL_REPS_MAX	 0xFFF /* what a control word can say */
 
 /* One call in flight. */
 struct hypercall {
@@ -73,6 +74,12 @@ static inline bool hypercall_permitted(const struct hypercall_desc *d, u64 privi
 {
 	return (privileges & d->privilege) == d->privilege ||
 	       (d->of_children && (privileges & HV_PRIV_CREATE_PARTITIONS));
+}
+
+/* The call works on a list. */
+static inline bool hypercall_is_rep(const struct hypercall_desc *d)
+{
+	return d->rep || d->rep_in || d->rep_out;
 }
 
 const char *hypercall_name(u64 code);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "core/core_test.h"
+#include "core/fail.h"
 #include "hvdef/vp_regs.h"
 
 #define IN_GPA	0x10000ull
@@ -61,15 +62,10 @@ static u64 reps(u32 start, u32 count)
 	return (u64)start << HV_HYPERCALL_REP_START_SHIFT | (u64)count << 32;
 }
 
-static bool is_rep(const struct hypercall_desc *d)
-{
-	return d->rep || d->rep_in || d->rep_out;
-}
-
 /* The least a row accepts in its control word. */
 static u64 least(const struct hypercall_desc *d)
 {
-	return d->code | (is_rep(d) ? reps(0, 1) : 0);
+	return d->code | (hypercall_is_rep(d) ? reps(0, 1) : 0);
 }
 
 static u32 in_bytes(const struct hypercall_desc *d)
@@ -191,7 +187,7 @@ static void test_rep_counts_must_fit_the_kind_of_call(void **state)
 			u16 got = status(d->code | reps(rows[i].start, rows[i].count), IN_GPA,
 					 OUT_GPA);
 
-			if (is_rep(d) ? rows[i].rep_ok : rows[i].simple_ok)
+			if (hypercall_is_rep(d) ? rows[i].rep_ok : rows[i].simple_ok)
 				assert_int_not_equal(got, HV_STATUS_INVALID_HYPERCALL_INPUT);
 			else
 				assert_int_equal(got, HV_STATUS_INVALID_HYPERCALL_INPUT);
@@ -556,6 +552,136 @@ static void test_a_form_not_offered_raises_the_same_exception(void **state)
 	assert_int_equal(ct.vcpu[0]->regs->rax, 7);
 }
 
+/* Calls that fail on purpose. */
+
+static struct fail_rules rules;
+
+static struct fail_rule *to_fail(const char *text)
+{
+	char why[256];
+
+	rules = (struct fail_rules){ .count = 1 };
+	assert_true(fail_parse(text, rules.rule, why, sizeof(why)));
+	ct.p->config.fails = &rules;
+	if (ct.outer)
+		ct.outer->config.fails = &rules;
+	return rules.rule;
+}
+
+static struct row_count counts_of(const struct vp *v, u16 code)
+{
+	u32 row = 0;
+
+	while (hypercall_row(row)->code != code)
+		row++;
+	return v->hypercall_counts[row];
+}
+
+static void test_a_call_fails_as_it_was_told(void **state)
+{
+	struct fail_rule *r = to_fail("GetPartitionId@2=HV_STATUS_NO_DATA");
+
+	assert_int_equal(call(HVCALL_GET_PARTITION_ID, 0, OUT_GPA), 0);
+	memset(ct.ram + OUT_GPA, 0xEE, 8);
+	assert_int_equal(call(HVCALL_GET_PARTITION_ID, 0, OUT_GPA), HV_STATUS_NO_DATA);
+	assert_int_equal(*(u64 *)(void *)(ct.ram + OUT_GPA), 0xEEEEEEEEEEEEEEEE);
+	assert_int_equal(call(HVCALL_GET_PARTITION_ID, 0, OUT_GPA), 0);
+	assert_int_equal(r->calls, 3);
+	assert_int_equal(r->failed, 1);
+	assert_int_equal(counts_of(vp, HVCALL_GET_PARTITION_ID).served, 2);
+	assert_int_equal(counts_of(vp, HVCALL_GET_PARTITION_ID).refused, 1);
+}
+
+/* Each row: the least it accepts, and what is refused anyway does not count. */
+static void test_any_call_can_fail_and_then_does_nothing(void **state)
+{
+	each_row(d) {
+		struct fail_rule *r = to_fail(d->name);
+
+		assert_int_equal(call(least(d) | BIT64(60), IN_GPA, OUT_GPA),
+				 HV_STATUS_INVALID_HYPERCALL_INPUT);
+		assert_int_equal(r->calls, 0);
+		assert_int_equal(call(least(d), IN_GPA, OUT_GPA), FAIL_DEFAULT_STATUS);
+		assert_int_equal(r->calls, 1);
+		assert_int_equal(r->failed, 1);
+		assert_int_equal(partition_stop_reason(ct.p), STOP_NONE);
+	}
+	assert_int_equal(deposit_get(&ct.p->deposit).calls, 0);
+}
+
+static void test_elements_before_the_failure_are_done(void **state)
+{
+	struct hv_input_vp_index_from_apic_id *in = (void *)(ct.ram + IN_GPA);
+	u32 *out = (void *)(ct.ram + OUT_GPA);
+	struct fail_rule *r = to_fail("GetVpIndexFromApicId+2=0x1234");
+
+	in->partition_id = HV_PARTITION_ID_SELF;
+	memset(out, 0xEE, 32);
+	assert_int_equal(call(HVCALL_GET_VP_INDEX_FROM_APIC_ID | reps(0, 4), IN_GPA, OUT_GPA),
+			 HV_HYPERCALL_RESULT(0x1234, 2));
+	assert_int_equal(out[1], 0);
+	assert_int_equal(out[2], 0xEEEEEEEE);
+	/* From a start index on it is two elements more, */
+	assert_int_equal(call(HVCALL_GET_VP_INDEX_FROM_APIC_ID | reps(2, 6), IN_GPA, OUT_GPA),
+			 HV_HYPERCALL_RESULT(0x1234, 4));
+	assert_int_equal(out[3], 0);
+	assert_int_equal(out[4], 0xEEEEEEEE);
+	/* and a list of two never gets there. */
+	assert_int_equal(call(HVCALL_GET_VP_INDEX_FROM_APIC_ID | reps(0, 2), IN_GPA, OUT_GPA),
+			 HV_HYPERCALL_RESULT(HV_STATUS_SUCCESS, 2));
+	assert_int_equal(r->calls, 3);
+	assert_int_equal(r->failed, 2);
+}
+
+static void test_a_failure_of_its_own_comes_first(void **state)
+{
+	struct hv_input_vp_index_from_apic_id *in = (void *)(ct.ram + IN_GPA);
+	struct fail_rule *r = to_fail("GetVpIndexFromApicId+2=0x1234");
+
+	in->partition_id = HV_PARTITION_ID_SELF;
+	((u32 *)(in + 1))[1] = 99;
+	assert_int_equal(call(HVCALL_GET_VP_INDEX_FROM_APIC_ID | reps(0, 4), IN_GPA, OUT_GPA),
+			 HV_HYPERCALL_RESULT(HV_STATUS_INVALID_PARAMETER, 1));
+	assert_int_equal(r->calls, 1);
+	assert_int_equal(r->failed, 0);
+}
+
+/* What --fail is for: the caller has to know which pages are its own. */
+static void test_a_deposit_that_fails_half_way_keeps_what_it_took(void **state)
+{
+	struct hv_input_deposit *in = (void *)(ct.ram + IN_GPA);
+
+	to_fail("DepositMemory@1+3");
+	in->partition_id = HV_PARTITION_ID_SELF;
+	for (u32 i = 0; i < 5; i++)
+		in->gpn[i] = 0x100 + i;
+	assert_int_equal(call(HVCALL_DEPOSIT_MEMORY | reps(0, 5), IN_GPA, 0),
+			 HV_HYPERCALL_RESULT(FAIL_DEFAULT_STATUS, 3));
+	assert_int_equal(deposit_get(&ct.p->deposit).pages, 3);
+	for (u32 i = 0; i < 5; i++)
+		assert_int_equal(gmem_donated(&ct.gmem, (0x100ull + i) << PAGE_SHIFT) != 0, i < 3);
+	assert_int_equal(call(HVCALL_DEPOSIT_MEMORY | reps(3, 5), IN_GPA, 0),
+			 HV_HYPERCALL_RESULT(HV_STATUS_SUCCESS, 5));
+}
+
+static void test_a_call_fails_at_the_hypervisor_that_serves_it(void **state)
+{
+	struct fail_rule *r = to_fail("L0:GetPartitionId");
+	u64 below = HVCALL_GET_PARTITION_ID | HV_HYPERCALL_NESTED;
+
+	assert_int_equal(call(HVCALL_GET_PARTITION_ID, 0, OUT_GPA), 0);
+	assert_int_equal(call(below, 0, OUT_GPA), FAIL_DEFAULT_STATUS);
+	assert_int_equal(r->calls, 1);
+	r = to_fail("L1:GetPartitionId");
+	assert_int_equal(call(HVCALL_GET_PARTITION_ID, 0, OUT_GPA), FAIL_DEFAULT_STATUS);
+	assert_int_equal(call(below, 0, OUT_GPA), 0);
+	assert_int_equal(r->calls, 1);
+	r = to_fail("GetPartitionId");
+	assert_int_equal(call(HVCALL_GET_PARTITION_ID, 0, OUT_GPA), FAIL_DEFAULT_STATUS);
+	assert_int_equal(call(below, 0, OUT_GPA), FAIL_DEFAULT_STATUS);
+	assert_int_equal(r->calls, 2);
+}
+
 /* The tables. */
 
 static void test_rows_are_complete_and_unique(void **state)
@@ -617,6 +743,12 @@ int main(void)
 		TEST(test_a_32_bit_caller_uses_register_pairs),
 		TEST(test_illegal_modes_raise_an_exception_at_the_instruction),
 		TEST(test_a_form_not_offered_raises_the_same_exception),
+		TEST(test_a_call_fails_as_it_was_told),
+		TEST(test_any_call_can_fail_and_then_does_nothing),
+		TEST(test_elements_before_the_failure_are_done),
+		TEST(test_a_failure_of_its_own_comes_first),
+		TEST(test_a_deposit_that_fails_half_way_keeps_what_it_took),
+		TEST_NESTED(test_a_call_fails_at_the_hypervisor_that_serves_it),
 		TEST(test_rows_are_complete_and_unique),
 		TEST(test_sizes_of_rows_fit_a_page),
 	};

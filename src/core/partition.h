@@ -31,6 +31,7 @@
 struct child;
 struct child_ports;
 struct connection;
+struct fail_rules;
 struct vp;
 
 /* Intercepts of children by kind; a row each in core/census.c. */
@@ -117,6 +118,7 @@ struct partition_config {
 	u32 build;		  /* version shown */
 	u8 physical_bits;	  /* of the guest physical address space */
 	u32 quirks;		  /* bits of enum quirk_id */
+	struct fail_rules *fails; /* NULL: no call fails on purpose. Outlives the partition */
 	u8 sint_first, sint_last; /* vectors a SINT may have; 0: any (from 16) */
 	/*
 	 * Not 0: pages the hypervisor chooses (root roles) start here, one page for

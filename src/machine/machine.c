@@ -71,6 +71,7 @@ struct machine {
 	struct boot_state boot;
 	char release[BOOT_VERSION_BYTES];
 	u32 quirks;
+	const struct fail_rules *fails;
 	u64 create_ns, start_ns, start_cpu_ns, init_ns, end_ns;
 	u64 init_exits;
 	bool crashed;
@@ -401,6 +402,7 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 		.quirks = hv == &m->hv && (offer->privileges & HV_PRIV_CPU_MANAGEMENT)
 				  ? m->quirks & quirks_of_root(m->role->nested)
 				  : 0,
+		.fails = cfg->fails,
 	};
 	int ret = 0;
 
@@ -606,6 +608,7 @@ int machine_create(struct engine *engine, const struct machine_config *cfg, stru
 	m->engine = engine;
 	m->create_ns = cfg->began_ns ? cfg->began_ns : monotonic_ns();
 	m->role = &role_profiles[cfg->role];
+	m->fails = cfg->fails;
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_cond_init(&m->stop_cond, NULL);
 	ret = create_engine_side(m, cfg, cpu, err);
@@ -784,6 +787,11 @@ u32 machine_routes(struct machine *m, struct machine_route *out, u32 max)
 		n += r->own || r->own_refused || r->outer || r->outer_refused;
 	}
 	return n;
+}
+
+const struct fail_rules *machine_fails(struct machine *m)
+{
+	return m->fails;
 }
 
 u32 machine_quirks(struct machine *m, u64 uses[QUIRK_COUNT])

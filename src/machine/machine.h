@@ -6,6 +6,7 @@
 #ifndef NESTOR_MACHINE_MACHINE_H
 #define NESTOR_MACHINE_MACHINE_H
 
+#include "core/fail.h"
 #include "core/partition.h"
 #include "machine/boot_linux.h"
 #include "machine/error.h"
@@ -26,6 +27,7 @@ struct machine_config {
 	bool nested_vectors_reserved; /* L0 takes only 0x31-0x34 on a SINT of a nested root */
 	bool nested_vps_reversed;     /* L0 numbers a nested root's VPs from the last one */
 	bool donated_ignore;	      /* a root may touch pages it has deposited */
+	struct fail_rules *fails;     /* NULL: none. Outlives the machine, and keeps the counts */
 	const struct net_spec *nets;
 	u32 net_count;
 	const struct disk_config *disks;
@@ -88,6 +90,8 @@ struct partition *machine_outer(struct machine *m); /* L0's; NULL unless nested 
 u32 machine_routes(struct machine *m, struct machine_route *out, u32 max);
 /* Quirks in effect, and how often each was used. */
 u32 machine_quirks(struct machine *m, u64 uses[QUIRK_COUNT]);
+/* What was to fail on purpose, with counts so far; NULL: nothing. */
+const struct fail_rules *machine_fails(struct machine *m);
 /* DEPOSIT accounting of the partition. */
 struct deposit_info machine_deposits(struct machine *m);
 /* What is mapped for the kernel, and messages that wait for it, of both hypervisors. */

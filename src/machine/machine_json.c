@@ -38,6 +38,24 @@ json_t *machine_quirks_json(struct machine *m)
 	return o;
 }
 
+json_t *machine_fails_json(struct machine *m)
+{
+	const struct fail_rules *fails = machine_fails(m);
+	json_t *a = json_array();
+
+	for (u32 i = 0; fails && i < fails->count; i++) {
+		const struct fail_rule *r = &fails->rule[i];
+		char text[FAIL_TEXT];
+
+		json_array_append_new(
+			a, json_pack("{s:s, s:I, s:I}", "rule", fail_format(r, text), "calls",
+				     (json_int_t)__atomic_load_n(&r->calls, __ATOMIC_RELAXED),
+				     "failed",
+				     (json_int_t)__atomic_load_n(&r->failed, __ATOMIC_RELAXED)));
+	}
+	return a;
+}
+
 json_t *machine_exits_json(const struct machine_report *r)
 {
 	json_t *o = json_object();
@@ -134,6 +152,7 @@ void machine_counts_json(json_t *o, struct machine *m, const struct machine_repo
 				      "stats_pages", (int)h.stats_pages, "messages",
 				      (int)h.messages));
 	json_object_set_new(o, "quirks", machine_quirks_json(m));
+	json_object_set_new(o, "fails", machine_fails_json(m));
 	json_object_set_new(o, "routes", machine_routes_json(m));
 	json_object_set_new(o, "children", machine_children_json(m));
 	json_object_set_new(o, "partitions", machine_partitions_json(m));

@@ -10,6 +10,7 @@
 /* New references. Any thread. */
 json_t *machine_routes_json(struct machine *m); /* rows: name, kind, L0, L1, refused */
 json_t *machine_quirks_json(struct machine *m); /* those in effect: uses by name */
+json_t *machine_fails_json(struct machine *m);	/* of --fail: rule, calls, failed */
 json_t *machine_exits_json(const struct machine_report *r);
 /* What children there were: created, destroyed, intercepts by kind, calls they cost their parent.
  */

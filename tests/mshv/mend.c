@@ -99,6 +99,19 @@ static void half_mapped(void)
 	vm_end(&vm);
 }
 
+/* With --fail DepositMemory+K: who has its pages, of which the hypervisor took some? */
+static void failed_deposit(void)
+{
+	u64 bytes = 64 << 20;
+	struct vm vm;
+
+	vm_create(&vm);
+	check(ioctl(vm.fd, MSHV_INITIALIZE) < 0, "a machine whose pages are refused: %m");
+	memset(pages(bytes), 1, bytes);
+	vm_end(&vm);
+	check(true, "its parent goes on");
+}
+
 #define LATE_VPS   8
 #define LATE_TIMES 60
 #define FLAG	   0x9000
@@ -222,6 +235,7 @@ static void late_intercept(void)
 
 const struct mshv_case mend_cases[] = {
 	{ "doorbells-cpu-offline", doorbells_cpu_offline },
+	{ "failed-deposit", failed_deposit },
 	{ "half-mapped", half_mapped },
 	{ "late-intercept", late_intercept },
 	{ 0 },
