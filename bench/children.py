@@ -47,7 +47,7 @@ INSIDE = b"""#!/bin/busybox sh
 b=/bin/busybox
 $b mount -t devtmpfs dev /dev; $b mount -t ext4 -o ro /dev/vda /r; $b mount -t devtmpfs dev /r/dev
 $b mount -t proc proc /r/proc; ACCEL=kvm $b chroot /r /bin/sh -c "$($b cat /script)" 2>&1
-$b poweroff -f
+$b sleep 1; $b poweroff -f
 """
 PLAIN = b"""#!/bin/busybox sh
 /bin/busybox --install -s /bin; export PATH=/bin; mount -t devtmpfs dev /dev
