@@ -276,7 +276,7 @@ static int mcfg_add(struct area *a)
 		return -ENOSPC;
 	header_init(&mcfg->header, "MCFG", 1, sizeof(*mcfg));
 	mcfg->base = LAYOUT_ECAM_GPA;
-	mcfg->last_bus = 255;
+	mcfg->last_bus = LAYOUT_PCI_BUSES - 1;
 	table_done(a, &mcfg->header, true);
 	return 0;
 }

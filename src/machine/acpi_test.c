@@ -185,6 +185,9 @@ static void test_optional_tables(void **state)
 	mcfg = find(b, "MCFG", 0);
 	assert_non_null(mcfg);
 	assert_int_equal(get64(mcfg + 44), LAYOUT_ECAM_GPA);
+	/* Only the buses there are: a kernel looks for devices on each, 64 port accesses a bus. */
+	assert_int_equal(mcfg[54], 0);
+	assert_int_equal(mcfg[55], LAYOUT_PCI_BUSES - 1);
 }
 
 int main(void)

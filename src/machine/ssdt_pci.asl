@@ -10,7 +10,7 @@ DefinitionBlock ("ssdt_pci.aml", "SSDT", 2, "NESTOR", "PCI", 1)
             Name (_HID, EisaId ("PNP0C02"))
             Name (_CRS, ResourceTemplate ()
             {
-                Memory32Fixed (ReadWrite, 0xE0000000, 0x10000000)
+                Memory32Fixed (ReadWrite, 0xE0000000, 0x00100000)
             })
         }
 
@@ -24,7 +24,7 @@ DefinitionBlock ("ssdt_pci.aml", "SSDT", 2, "NESTOR", "PCI", 1)
             Name (_CRS, ResourceTemplate ()
             {
                 WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,
-                    0, 0, 255, 0, 256)
+                    0, 0, 0, 0, 1)
                 IO (Decode16, 0x0CF8, 0x0CF8, 1, 8)
                 DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
                     0, 0xC0000000, 0xDFFFFFFF, 0, 0x20000000)
