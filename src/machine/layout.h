@@ -37,11 +37,10 @@
 #define LAYOUT_HIGH_MEM	   0x100000ull
 
 /* The hole. */
-#define LAYOUT_PCI_GPA	 0xC0000000ull /* BARs */
-#define LAYOUT_PCI_BYTES 0x20000000ull
-#define LAYOUT_ECAM_GPA	 0xE0000000ull
-#define LAYOUT_PCI_BUSES 1u /* Linux looks on each that is announced for 32 devices, by port I/O   \
-			     */
+#define LAYOUT_PCI_GPA	    0xC0000000ull /* BARs */
+#define LAYOUT_PCI_BYTES    0x20000000ull
+#define LAYOUT_ECAM_GPA	    0xE0000000ull
+#define LAYOUT_PCI_BUSES    1u /* Linux makes 64 port accesses for each */
 #define LAYOUT_ECAM_BYTES   (LAYOUT_PCI_BUSES * 0x100000ull)
 #define LAYOUT_VMBUS_GPA    0xF8000000ull /* MMIO space VMBus may hand out */
 #define LAYOUT_VMBUS_BYTES  0x04000000ull
