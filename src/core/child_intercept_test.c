@@ -369,17 +369,6 @@ static void test_a_single_synthetic_register(void **state)
 	assert_int_equal(faults(), 0);
 }
 
-static bool in_guest(struct vp *vp)
-{
-	struct child *c = vp->partition->child;
-	bool in;
-
-	pthread_mutex_lock(&c->vp_lock);
-	in = vp->child->in_guest;
-	pthread_mutex_unlock(&c->vp_lock);
-	return in;
-}
-
 /* VPs leave the guest for it and go on. */
 static void test_an_intercept_is_installed_while_vps_run(void **state)
 {
@@ -390,9 +379,9 @@ static void test_an_intercept_is_installed_while_vps_run(void **state)
 		assert_int_equal(install(HV_INTERCEPT_TYPE_X64_MSR, i % 4, 0), HV_STATUS_SUCCESS);
 	}
 	for (u32 i = 0; i < CC_VPS; i++) {
-		for (u32 ms = 0; ms < 5000 && !in_guest(cc.vp[i]); ms++)
+		for (u32 ms = 0; ms < 5000 && !core_test_in_guest(cc.vp[i]); ms++)
 			nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
-		assert_true(in_guest(cc.vp[i]));
+		assert_true(core_test_in_guest(cc.vp[i]));
 	}
 }
 

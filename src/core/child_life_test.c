@@ -198,17 +198,6 @@ static struct vp *vp_of(u64 id, u32 index)
 	return partition_vp(child(id), index);
 }
 
-static bool in_guest(struct vp *vp)
-{
-	struct child *c = vp->partition->child;
-	bool in;
-
-	pthread_mutex_lock(&c->vp_lock);
-	in = vp->child->in_guest;
-	pthread_mutex_unlock(&c->vp_lock);
-	return in;
-}
-
 /* What the parent sees of an intercept on @caller, taken out of the slot as it does. */
 static bool take_message(u32 caller, u64 *sender, u32 *vp)
 {
@@ -442,7 +431,8 @@ static void test_an_intercept_is_told_once_to_who_resumed(void **state)
 		push(1, &shutdown);
 		resume_from(caller, child_id, 1);
 		assert_true(wait_message(caller, &sender, &vp));
-		assert_false(in_guest(vp_of(child_id, 1))); /* nobody has to wait for it */
+		assert_false(
+			core_test_in_guest(vp_of(child_id, 1))); /* nobody has to wait for it */
 		assert_int_equal(sender, child_id);
 		assert_int_equal(vp, 1);
 		memcpy(&type, page, sizeof(type));
@@ -533,7 +523,7 @@ static void test_explicit_suspend_is_synchronous(void **state)
 		if (i % 2)
 			fake_drain(vp->vcpu); /* it is in the guest, or on its way there */
 		assert_int_equal(set_reg(child_id, 0, HvRegisterExplicitSuspend, 1, 0), 0);
-		assert_false(in_guest(vp));
+		assert_false(core_test_in_guest(vp));
 		assert_int_equal(reg(child_id, 0, HvRegisterInterceptSuspend), 0);
 	}
 }
@@ -546,14 +536,14 @@ static void test_holds_nest_and_end(void **state)
 	resume_from(0, child_id, 0);
 	fake_drain(vp->vcpu);
 	child_hold(p);
-	assert_false(in_guest(vp));
+	assert_false(core_test_in_guest(vp));
 	child_vp_hold(vp);
 	child_hold(p);
 	child_release(p);
 	child_release(p);
-	assert_false(in_guest(vp));
+	assert_false(core_test_in_guest(vp));
 	child_vp_release(vp);
-	while (!in_guest(vp))
+	while (!core_test_in_guest(vp))
 		;
 }
 
@@ -932,7 +922,7 @@ static void test_frozen_time_stands_still_and_goes_on_from_there(void **state)
 	resume_from(0, child_id, 0);
 	fake_drain(vp->vcpu);
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 1), 0);
-	assert_false(in_guest(vp));
+	assert_false(core_test_in_guest(vp));
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 1), 0);
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 2),
 			 HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE);
@@ -942,11 +932,11 @@ static void test_frozen_time_stands_still_and_goes_on_from_there(void **state)
 	assert_int_equal(get_property(child_id, HV_PROPERTY_REFERENCE_TIME), 0);
 	assert_int_equal(out64(0), then);
 	assert_int_equal(reg(child_id, 0, HvX64RegisterTsc), 5 * FAKE_TSC_HZ);
-	assert_false(in_guest(vp));
+	assert_false(core_test_in_guest(vp));
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 0), 0);
 	assert_int_equal(set_property(child_id, HV_PROPERTY_TIME_FREEZE, 0), 0);
 	assert_int_equal(vm->ops->tsc_now(vm), 5 * FAKE_TSC_HZ);
-	while (!in_guest(vp))
+	while (!core_test_in_guest(vp))
 		;
 	fake_tsc_advance(vm, FAKE_TSC_HZ);
 	assert_int_equal(get_property(child_id, HV_PROPERTY_REFERENCE_TIME), 0);

@@ -211,6 +211,18 @@ static inline void core_test_write(struct vp *vp, u32 msr, u64 value)
 	assert(fault == VP_OK);
 }
 
+/* Of a child: its thread has not parked. */
+static inline bool core_test_in_guest(struct vp *vp)
+{
+	struct child *c = vp->partition->child;
+	bool in;
+
+	pthread_mutex_lock(&c->vp_lock);
+	in = vp->child->in_guest;
+	pthread_mutex_unlock(&c->vp_lock);
+	return in;
+}
+
 /* The SynIC of @vp as a guest's driver sets it up: pages at @gpa and the one after it. */
 static inline void core_test_synic_on(struct vp *vp, u64 gpa)
 {
