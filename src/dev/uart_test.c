@@ -36,7 +36,7 @@ static void on_irq(void *ctx, bool level)
 
 	assert_true(level != b->wire);
 	b->wire = level;
-	b->edges += level;
+	__atomic_fetch_add(&b->edges, level, __ATOMIC_RELAXED); /* wait_for() reads it */
 }
 
 static void on_room(void *ctx)
