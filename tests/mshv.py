@@ -72,9 +72,10 @@ def check_calls(path, partitions, vps):
           [seen.get("HvCallMapVpStatePage"), seen.get("HvCallUnmapVpStatePage")])
 
 
-def check_kernel(r):
-    check("nothing went wrong in the root's kernel", not re.search(WRONG, r.section("dmesg")),
-          r.section("dmesg"))
+def check_kernel(r, known="(?!)"):
+    """Nothing but what is @known."""
+    wrong = [l for l in r.section("dmesg").splitlines() if re.search(WRONG, l) and not re.search(known, l)]
+    check("nothing went wrong in the root's kernel", not wrong, r.section("dmesg"))
 
 
 DMESG = f"echo; echo @dmesg; dmesg | grep -E '{WRONG}'; echo @end; sleep 1; "
@@ -526,7 +527,8 @@ echo "@free $(free)"; mount -t debugfs d /sys/kernel/debug; echo @left; ls /sys/
     check("40 machines leave no memory behind", len(free) == 2 and free[1] > free[0] - 16384, free)
     check("no partition is left", r.section("left").split() in (["self"], [boots_self(r)]),
           r.section("left"))
-    check_kernel(r)
+    # Linux takes it for its own mistake that a page cannot be brought in for a monitor that is being killed.
+    check_kernel(r, known="WARNING: .* at mshv_region_handle_gfn_fault")
 
 
 def boots_self(r):
