@@ -9,12 +9,15 @@
 #include <liburing.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "backend/block_impl.h"
@@ -25,9 +28,13 @@ struct file_dev {
 	int fd;
 	bool direct;
 	bool is_block;
-	u32 mem_align; /* of addresses and lengths with O_DIRECT */
+	bool in_memory; /* a transfer is a copy and waits for nothing */
+	u32 mem_align;	/* of addresses and lengths with O_DIRECT */
 	bool can_zero_range, can_punch;
 };
+
+/* More than this is worth another thread. */
+#define COPY_MAX ((u64)(128 * KIB))
 
 /* Where writes of zeroes come from when the file system has no better way. */
 #define ZERO_BYTES ((u64)(64 * KIB))
@@ -170,12 +177,35 @@ static void prep_transfer(const struct file_dev *fd, struct io_uring_sqe *sqe,
 		sqe->rw_flags = RWF_DSYNC;
 }
 
+/*
+ * The kernel would hand it to a thread of io_uring's, since such a file system has no way to
+ * say that it would not wait: that costs more than the copy.
+ */
+static void transfer_now(const struct file_dev *fd, struct block_request *req)
+{
+	off_t at = (off_t)(req->offset + req->moved);
+	ssize_t res;
+
+	if (req->op == BLOCK_READ)
+		res = preadv(fd->fd, req->vec, req->vec_count, at);
+	else
+		res = pwritev2(fd->fd, req->vec, req->vec_count, at,
+			       req->flags & BLOCK_FUA ? RWF_DSYNC : 0);
+	transfer_cqe(req, res < 0 ? -errno : (int)res);
+}
+
 static void issue(struct block_request *req)
 {
 	struct file_dev *fd = to_file(req->dev);
 	struct io_uring_sqe *sqe;
 	int error;
 
+	if (fd->in_memory && req->bytes <= COPY_MAX &&
+	    (req->op == BLOCK_READ || req->op == BLOCK_WRITE) &&
+	    block_queue_one_by_one(req->queue)) {
+		transfer_now(fd, req);
+		return;
+	}
 	sqe = block_uring_get(req, &error);
 	if (!sqe) {
 		finish(req, error);
@@ -369,7 +399,10 @@ static bool fallocate_works(int fd, int mode, u64 size)
 static void probe_file(struct file_dev *fd, const struct stat *st)
 {
 	struct block_info *info = &fd->dev.info;
+	struct statfs fs;
 
+	fd->in_memory =
+		fstatfs(fd->fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
 	if (st->st_blksize >= 512 && st->st_blksize <= 65536 &&
 	    (st->st_blksize & (st->st_blksize - 1)) == 0)
 		info->physical_block = (u32)(st->st_blksize > 4096 ? 4096 : st->st_blksize);

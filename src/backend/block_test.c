@@ -23,11 +23,11 @@ static struct block_queue *queue;
 static char dir[64];
 static char path[128];
 
-static int setup(void **state)
+static int setup_in(const char *where)
 {
 	int fd;
 
-	snprintf(dir, sizeof(dir), "/tmp/nestor-block-XXXXXX");
+	snprintf(dir, sizeof(dir), "%s/nestor-block-XXXXXX", where);
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/disk.img", dir);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
@@ -37,6 +37,17 @@ static int setup(void **state)
 	loop = loop_create(NULL);
 	assert_int_equal(block_queue_create(loop, &queue), 0);
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_in("/var/tmp");
+}
+
+/* A file system in memory has a way of its own. */
+static int setup_shm(void **state)
+{
+	return setup_in("/dev/shm");
 }
 
 static int teardown(void **state)
@@ -450,6 +461,7 @@ static void test_nbd(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define M(name) cmocka_unit_test_setup_teardown(name, setup_shm, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_spec),	      T(test_spec_errors),
 		T(test_read_write),   T(test_batch),
@@ -457,6 +469,9 @@ int main(void)
 		T(test_locks),	      T(test_open_errors),
 		T(test_resize),	      T(test_flush_failure_stays),
 		T(test_no_space),     T(test_nbd),
+		M(test_read_write),   M(test_batch),
+		M(test_range_checks), M(test_discard_and_zeroes),
+		M(test_resize),	      M(test_flush_failure_stays),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
