@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Storage and network: fio and iperf3 in the same Debian guest, same kernel, same backing, three ways.
 
-  bench/io.py [--seconds N] [--rounds N] [--json FILE] [--log FILE] [SIDE...]
+  bench/io.py [--cpus N] [--seconds N] [--rounds N] [--json FILE] [--log FILE] [SIDE...]
 
 SIDE: guest (nestor, VMBus), qemu (QEMU on KVM, virtio), nested (nestor, role nested-root, VMBus of
 L0); all three unless named. And scsi: as qemu, but with its disk behind virtio-scsi, where Linux has
@@ -10,7 +10,8 @@ its SCSI layer to go through as on VMBus. They run in one machine (this one wher
 incubator), in turn: a Debian root (tools/guest-image) on one disk, fio on another whose file is on
 a tmpfs, iperf3 to a server of the host through libslirp. A ratio above 1: the first named is
 faster. Exits per I/O are nestor's own count between two looks at the running guest. A round takes
-a minute or so for each side, and several in the incubator.
+a minute or so for each side, and several in the incubator. NESTOR_INCUBATOR=small takes the small
+kernel instead of Debian's there.
 """
 import argparse, json, lzma, os, re, statistics, subprocess, sys, tempfile
 
@@ -19,7 +20,7 @@ from archive import cpio
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.abspath(os.environ.get("BUILD", HERE + "/build"))
 NESTOR = BUILD + "/nestor"
-CPUS, MEMORY, DISK_MIB = 2, 640, 256
+MEMORY, DISK_MIB = 640, 256
 SIDES = ("guest", "qemu", "nested", "scsi")
 # name | fio's arguments | unit: which field of fio's --minimal counts (read, write IOPS; KiB/s)
 JOBS = (
@@ -191,6 +192,7 @@ def exits(rows, side, r):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--cpus", type=int, default=2, help="processors of each guest")
     ap.add_argument("--seconds", type=int, default=5)
     ap.add_argument("--rounds", type=int, default=1)
     ap.add_argument("--json")
@@ -213,7 +215,7 @@ def main():
         virtio_initrd(d + "/initrd-qemu", kernel, "export PATH=/usr/sbin:/usr/bin:/sbin:/bin; PAUSE=0\n" + variables +
                       GUEST + "\nsync; echo o >/proc/sysrq-trigger; sleep 1000\n")
         env = {"D": d, "NESTOR": NESTOR, "IMAGE": image, "KERNEL": "6.12", "VMLINUZ": kernel + "/vmlinuz",
-               "CPUS": CPUS, "MEMORY": MEMORY, "DISK_MIB": DISK_MIB, "ROUNDS": a.rounds, "PORT": port,
+               "CPUS": a.cpus, "MEMORY": MEMORY, "DISK_MIB": DISK_MIB, "ROUNDS": a.rounds, "PORT": port,
                "SIDES": " ".join(a.sides)}
         with open(d + "/world.sh", "w") as f:
             f.write("".join(f"{k}='{v}'\n" for k, v in env.items()) + WORLD)
@@ -223,7 +225,7 @@ def main():
         with open(a.log or d + "/said", "w+", errors="replace") as said, open(d + "/err", "w+", errors="replace") as err:
             subprocess.run(([] if here else [NESTOR, "incubator", "--cpus", "2", "--"]) + ["sh", d + "/world.sh"],
                            stdin=subprocess.DEVNULL, stdout=said, stderr=err,
-                           env=dict(os.environ, NESTOR_INCUBATOR="stock"))
+                           env={"NESTOR_INCUBATOR": "stock", **os.environ})
             said.seek(0)
             err.seek(0)
             text, errors = said.read().replace("\r", ""), err.read()

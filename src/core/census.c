@@ -67,12 +67,12 @@ u64 census_parent_calls(const struct partition *p)
 
 	for (u32 i = 0; i < hypercall_row_count(); i++) {
 		const struct hypercall_desc *d = hypercall_row(i);
+		struct row_count used;
 
 		if (!(d->privilege & HV_PRIV_CREATE_PARTITIONS) && !d->of_children)
 			continue;
-		for (u32 v = 0; v < p->vp_count; v++)
-			sum += p->vps[v]->hypercall_counts[i].served +
-			       p->vps[v]->hypercall_counts[i].refused;
+		used = hypercall_row_used(p, i);
+		sum += used.served + used.refused;
 	}
 	return sum;
 }

@@ -267,6 +267,24 @@ static void count(struct vp *vp, const struct hypercall_desc *d, enum hv_status 
 		c->refused++;
 }
 
+struct row_count hypercall_row_used(const struct partition *p, u32 row)
+{
+	struct row_count sum = { 0 };
+
+	if (hypercall_row(row)->code == HVCALL_SIGNAL_EVENT) {
+		sum.served = __atomic_load_n(&p->doorbells.served, __ATOMIC_RELAXED);
+		sum.forwarded = __atomic_load_n(&p->doorbells.forwarded, __ATOMIC_RELAXED);
+	}
+	for (u32 i = 0; i < p->vp_count; i++) {
+		const struct row_count *c = &p->vps[i]->hypercall_counts[row];
+
+		sum.served += c->served;
+		sum.refused += c->refused;
+		sum.forwarded += c->forwarded;
+	}
+	return sum;
+}
+
 enum vp_fault hypercall_execute(struct vp *vp, const struct hypercall_regs *regs, u64 *result)
 {
 	struct hypercall hc = { .vp = vp, .control = regs->control };

@@ -86,6 +86,9 @@ const char *hypercall_name(u64 code);
 const struct hypercall_desc *hypercall_row(u32 row);
 u32 hypercall_row_count(void);
 
+/* What the VPs of @p have called, doorbells included; not those of its outer side. */
+struct row_count hypercall_row_used(const struct partition *p, u32 row);
+
 struct hypercall_buffers {
 	_Alignas(16) u8 in[PAGE_BYTES];
 	_Alignas(16) u8 out[PAGE_BYTES];

@@ -64,6 +64,17 @@ u32 msr_row_count(void)
 	return row_count;
 }
 
+struct row_count msr_row_used(const struct partition *p, u32 row)
+{
+	struct row_count sum = { 0 };
+
+	for (u32 i = 0; i < p->vp_count; i++) {
+		sum.served += p->vps[i]->msr_counts[row].served;
+		sum.refused += p->vps[i]->msr_counts[row].refused;
+	}
+	return sum;
+}
+
 const char *msr_name(u64 index)
 {
 	u64 at = index - MSR_FIRST;

@@ -50,5 +50,7 @@ const char *msr_name(u64 index);
 /* All rows, for tests, counters and documents. The order is stable within a process. */
 const struct msr_desc *msr_row(u32 row);
 u32 msr_row_count(void);
+/* How the VPs of @p have used it. */
+struct row_count msr_row_used(const struct partition *p, u32 row);
 
 #endif

@@ -12,16 +12,19 @@
 #include "core/child.h"
 #include "core/child_port.h"
 #include "core/core_trace.h"
+#include "core/doorbell.h"
 #include "core/hypercall.h"
 #include "core/intercept.h"
 #include "core/msr.h"
 #include "core/port.h"
 #include "core/vp.h"
 
-/* ENDBR64; IN EAX, 0x7C; RET. Position independent: a root calls its own copy. */
-static const u8 hypercall_code[] = { 0xF3, 0x0F, 0x1E, 0xFA, 0xE5, HYPERCALL_PORT, 0xC3 };
+/* The hypercall page. Position independent: a root calls its own copy. */
+static const u8 endbr64[] = { 0xF3, 0x0F, 0x1E, 0xFA };
+/* IN EAX, 0x7C; RET. */
+static const u8 hypercall_code[] = { 0xE5, HYPERCALL_PORT, 0xC3 };
 /* A child's: the trap has three bytes, as VMCALL has, for a parent that skips one. */
-static const u8 child_code[] = { 0xF3, 0x0F, 0x1E, 0xFA, 0x3E, 0xE5, HYPERCALL_PORT, 0xC3 };
+static const u8 child_code[] = { 0x3E, 0xE5, HYPERCALL_PORT, 0xC3 };
 
 void hypervisor_init(struct hypervisor *hv, const char *name, struct refclock *clock,
 		     struct timer_service *timers)
@@ -182,6 +185,21 @@ static enum vp_fault hypercall_read(struct vp *vp, u32 i, u64 *value)
 	return VP_OK;
 }
 
+static void hypercall_page_fill(struct vp *vp, u8 *page)
+{
+	struct partition *p = vp->partition;
+
+	memset(page, 0, PAGE_BYTES);
+	memcpy(page, endbr64, sizeof(endbr64));
+	page += sizeof(endbr64);
+	if (p->child)
+		memcpy(page, child_code, sizeof(child_code));
+	else if (doorbell_wanted(p) && vp->vcpu->ops->vcpu_mode(vp->vcpu).long_mode)
+		doorbell_code_put(page);
+	else
+		memcpy(page, hypercall_code, sizeof(hypercall_code));
+}
+
 /*
  * Without a guest identity the enable bit cannot be set: it reads back as zero.
  * A locked register ignores writes until reset.
@@ -197,13 +215,8 @@ static enum vp_fault hypercall_write(struct vp *vp, u32 i, u64 value)
 	if (p->guest_os_id == 0)
 		value &= ~HV_MSR_PAGE_ENABLE;
 	/* Over RAM the guest could write to it: the contents are made anew. */
-	if (!p->hypercall_page.enabled) {
-		memset(p->hypercall_page.own, 0, PAGE_BYTES);
-		if (p->child)
-			memcpy(p->hypercall_page.own, child_code, sizeof(child_code));
-		else
-			memcpy(p->hypercall_page.own, hypercall_code, sizeof(hypercall_code));
-	}
+	if (!p->hypercall_page.enabled)
+		hypercall_page_fill(vp, p->hypercall_page.own);
 	ret = page_set(p, &p->hypercall_page, value);
 	if (ret)
 		goto unlock;

@@ -110,6 +110,12 @@ struct partition_ops {
 	void (*interrupts_changed)(void *ctx, u64 device_id);
 };
 
+/* How often a row of a table was used. */
+struct row_count {
+	u64 served, refused;
+	u64 forwarded; /* of those served: by passing the call on to L0 (a quirk) */
+};
+
 struct partition_config {
 	u64 privileges;	  /* HV_PRIV_*: the mask that gates rows is the one CPUID shows */
 	u32 features_edx; /* HV_FEATURE_* */
@@ -141,6 +147,7 @@ struct partition {
 	const struct partition_ops *ops;
 	void *ctx;
 
+	struct partition *inner;   /* of L0: the nested root's partition of L1; else NULL */
 	struct child *child;	   /* NULL: not made by a hypercall */
 	struct child_ports *ports; /* atomic; its ports for its children, NULL until the first */
 	/* Its time; the hypervisor's unless it is a child. */
@@ -173,6 +180,7 @@ struct partition {
 	struct deposit deposit;
 	struct root_state root;
 	u64 quirk_uses[QUIRK_COUNT]; /* atomic */
+	struct row_count doorbells;  /* atomic: calls of SIGNAL_EVENT that no VP has counted */
 
 	pthread_rwlock_t connections_lock;
 	struct connection *connections[CONNECTION_HASH];

@@ -18,11 +18,6 @@
 enum vp_fault { VP_OK, VP_FAULT_GP, VP_FAULT_UD, VP_INTERCEPTED };
 
 /* One counter pair per row of a dispatcher's table. */
-struct row_count {
-	u64 served, refused;
-	u64 forwarded; /* of those served: by passing the call on to L0 (a quirk) */
-};
-
 struct hypercall_buffers; /* private input and output pages of the call in flight */
 
 struct vp {

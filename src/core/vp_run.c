@@ -7,6 +7,7 @@
 #include "core/child_intercept.h"
 #include "core/core_trace.h"
 #include "core/donated.h"
+#include "core/doorbell.h"
 #include "core/hypercall.h"
 #include "core/intercept.h"
 #include "core/msr.h"
@@ -25,7 +26,8 @@ static void exit_hypercall(struct vp *vp, struct engine_exit *exit)
 
 static void exit_io(struct vp *vp, struct engine_exit *exit)
 {
-	vp->partition->ops->io(vp->partition->ctx, vp, exit);
+	if (!doorbell_exit(vp, exit))
+		vp->partition->ops->io(vp->partition->ctx, vp, exit);
 }
 
 /* The registers that are ours, those of L0 for a nested root among them. */

@@ -475,7 +475,11 @@ static int create_partitions(struct machine *m, const struct machine_config *cfg
 	if (!ret && m->role->nested)
 		ret = create_one_partition(m, &m->outer_hv, &m->role->outer, cfg, cpu,
 					   LAYOUT_HV_OUTER_GPA, &m->outer);
-	return ret ? ret : create_vps(m, cfg, cpu);
+	if (ret)
+		return ret;
+	if (m->outer)
+		m->outer->inner = m->partition;
+	return create_vps(m, cfg, cpu);
 }
 
 static void on_disk_lost(void *ctx, const char *text)
@@ -718,18 +722,28 @@ static void add_counts(struct machine_report *r, const struct vp *vp)
 	for (u32 i = 0; i < ENGINE_EXIT_COUNT; i++)
 		r->exits[i] += vp->exits[i];
 	r->exit_total += vp->exit_total;
-	for (u32 i = 0; i < hypercall_row_count(); i++) {
-		r->hypercalls += vp->hypercall_counts[i].served + vp->hypercall_counts[i].refused;
-		r->hypercalls_refused += vp->hypercall_counts[i].refused;
-	}
 	r->hypercalls += vp->unknown_hypercalls;
 	r->hypercalls_refused += vp->unknown_hypercalls;
-	for (u32 i = 0; i < msr_row_count(); i++) {
-		r->msr_accesses += vp->msr_counts[i].served + vp->msr_counts[i].refused;
-		r->msr_refused += vp->msr_counts[i].refused;
-	}
 	r->msr_accesses += vp->unknown_msrs;
 	r->msr_refused += vp->unknown_msrs;
+}
+
+static void add_partition(struct machine_report *r, const struct partition *p)
+{
+	struct row_count used;
+
+	for (u32 i = 0; i < p->vp_count; i++)
+		add_counts(r, p->vps[i]);
+	for (u32 i = 0; i < hypercall_row_count(); i++) {
+		used = hypercall_row_used(p, i);
+		r->hypercalls += used.served + used.refused;
+		r->hypercalls_refused += used.refused;
+	}
+	for (u32 i = 0; i < msr_row_count(); i++) {
+		used = msr_row_used(p, i);
+		r->msr_accesses += used.served + used.refused;
+		r->msr_refused += used.refused;
+	}
 }
 
 void machine_report(struct machine *m, struct machine_report *out)
@@ -750,40 +764,32 @@ void machine_report(struct machine *m, struct machine_report *out)
 	};
 	memcpy(out->text, p->stop_text, sizeof(out->text));
 	memcpy(out->kernel, m->release, sizeof(out->kernel));
-	for (u32 i = 0; i < p->vp_count; i++) {
-		add_counts(out, p->vps[i]);
-		if (p->vps[i]->outer)
-			add_counts(out, p->vps[i]->outer);
-	}
-}
-
-static void add_route(struct machine_route *r, const struct vp *vp, u32 row)
-{
-	const struct row_count *own =
-		r->hypercall ? &vp->hypercall_counts[row] : &vp->msr_counts[row];
-	const struct row_count *outer = NULL;
-
-	r->own += own->served;
-	r->own_refused += own->refused;
-	r->forwarded += own->forwarded;
-	if (!vp->outer)
-		return;
-	outer = r->hypercall ? &vp->outer->hypercall_counts[row] : &vp->outer->msr_counts[row];
-	r->outer += outer->served;
-	r->outer_refused += outer->refused;
+	add_partition(out, p);
+	if (m->outer)
+		add_partition(out, m->outer);
 }
 
 u32 machine_routes(struct machine *m, struct machine_route *out, u32 max)
 {
-	u32 calls = hypercall_row_count(), n = 0;
+	struct row_count (*used)(const struct partition *p, u32 row);
+	u32 calls = hypercall_row_count(), n = 0, row;
+	struct row_count own, outer;
 
 	for (u32 i = 0; i < calls + msr_row_count() && n < max; i++) {
 		struct machine_route *r = &out[n];
 
-		*r = (struct machine_route){ .hypercall = i < calls };
-		r->name = r->hypercall ? hypercall_row(i)->name : msr_row(i - calls)->name;
-		for (u32 v = 0; v < m->partition->vp_count; v++)
-			add_route(r, m->partition->vps[v], r->hypercall ? i : i - calls);
+		used = i < calls ? hypercall_row_used : msr_row_used;
+		row = i < calls ? i : i - calls;
+		own = used(m->partition, row);
+		outer = m->outer ? used(m->outer, row) : (struct row_count){ 0 };
+		*r = (struct machine_route){ .hypercall = i < calls,
+					     .name = i < calls ? hypercall_row(row)->name
+							       : msr_row(row)->name,
+					     .own = own.served,
+					     .own_refused = own.refused,
+					     .forwarded = own.forwarded,
+					     .outer = outer.served,
+					     .outer_refused = outer.refused };
 		n += r->own || r->own_refused || r->outer || r->outer_refused;
 	}
 	return n;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/doorbell.h"
 #include "core/port.h"
 #include "core/vp.h"
 
@@ -51,18 +52,31 @@ static void on_event(void *ctx, struct vp *from, u32 connection_id, u16 flag)
 
 static const struct port_sink event_sink = { .event = on_event };
 
-static int event_connect(void *ctx, u32 connection_id, int doorbell_fd)
+_Static_assert(VMBUS_DOORBELLS == DOORBELL_WAYS, "one for each");
+
+static int event_connect(void *ctx, u32 connection_id, const int doorbell[VMBUS_DOORBELLS])
 {
 	struct wire_vmbus *w = ctx;
+	int ret = connection_add(w->partition, connection_id, &event_sink, w);
 
-	return connection_add(w->partition, connection_id, &event_sink, w);
+	if (!ret)
+		doorbell_add(w->partition, connection_id, doorbell);
+	return ret;
 }
 
-static void event_disconnect(void *ctx, u32 connection_id)
+static void event_disconnect(void *ctx, u32 connection_id, const int doorbell[VMBUS_DOORBELLS])
 {
 	struct wire_vmbus *w = ctx;
 
+	doorbell_remove(w->partition, connection_id, doorbell);
 	connection_remove(w->partition, connection_id);
+}
+
+static void event_rung(void *ctx, u32 which, u64 n)
+{
+	struct wire_vmbus *w = ctx;
+
+	doorbell_rang(w->partition, which, n);
 }
 
 static bool vp_valid(void *ctx, u32 index)
@@ -93,6 +107,7 @@ static const struct vmbus_host_ops host_ops = {
 	.signal_event = signal_event,
 	.event_connect = event_connect,
 	.event_disconnect = event_disconnect,
+	.event_rung = event_rung,
 	.vp_valid = vp_valid,
 	.reference_time_100ns = reference_time,
 	.connection_changed = connection_changed,

@@ -30,7 +30,8 @@ struct vmbus_channel *channel_create(struct vmbus_device *vd, u32 index)
 	ch->interface_id = vd->interface_id;
 	ch->instance_id = vd->offer.instance_id;
 	ch->index = index;
-	ch->doorbell_fd = -1;
+	for (u32 i = 0; i < VMBUS_DOORBELLS; i++)
+		ch->doorbell_fd[i] = -1;
 	list_init(&ch->gpadls);
 	loop_work_init(&ch->opened_work, opened);
 	loop_work_init(&ch->closed_work, closed);
@@ -114,12 +115,24 @@ static void give_back(struct vmbus_channel *ch)
 	if (ch->own_loop)
 		loop_destroy(ch->loop);
 	ch->loop = NULL;
-	if (ch->doorbell_fd >= 0)
-		close(ch->doorbell_fd);
-	ch->doorbell_fd = -1;
+	for (u32 i = 0; i < VMBUS_DOORBELLS; i++) {
+		if (ch->doorbell_fd[i] >= 0)
+			close(ch->doorbell_fd[i]);
+		ch->doorbell_fd[i] = -1;
+	}
 	vmbus_ring_fini(&ch->ring);
 	vmbus_gpadl_put(ch->ring_gpadl);
 	ch->ring_gpadl = NULL;
+}
+
+static int open_doorbells(struct vmbus_channel *ch)
+{
+	for (u32 i = 0; i < VMBUS_DOORBELLS; i++) {
+		ch->doorbell_fd[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (ch->doorbell_fd[i] < 0)
+			return -errno;
+	}
+	return 0;
 }
 
 int channel_open(struct vmbus_channel *ch)
@@ -131,8 +144,9 @@ int channel_open(struct vmbus_channel *ch)
 	if (ret)
 		return ret;
 	ch->own_loop = false;
-	ch->doorbell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	ret = ch->doorbell_fd < 0 ? -errno : take_loop(ch);
+	ret = open_doorbells(ch);
+	if (!ret)
+		ret = take_loop(ch);
 	if (ret) {
 		ch->own_loop = false;
 		give_back(ch);
@@ -201,7 +215,7 @@ static void begin_close(struct vmbus_channel *ch, bool connected)
 	ch->state = CHANNEL_CLOSING;
 	loop_timer_cancel(&ch->grace);
 	if (connected) {
-		srv->cfg.ops->event_disconnect(srv->cfg.ctx, ch->connection_id);
+		srv->cfg.ops->event_disconnect(srv->cfg.ctx, ch->connection_id, ch->doorbell_fd);
 		port_set(ch, false);
 	}
 	loop_post(ch->loop, &ch->close_work);

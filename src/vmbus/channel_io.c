@@ -234,14 +234,49 @@ static void flush_run(struct loop_work *w)
 	}
 }
 
-static void doorbell_ready(struct loop_fd *lf, u32 events)
+static bool doorbell_take(struct channel_doorbell *d)
 {
-	struct vmbus_channel *ch = container_of(lf, struct vmbus_channel, doorbell);
+	struct vmbus_channel *ch = d->ch;
+	const struct vmbus_config *cfg = &ch->srv->cfg;
 	u64 n;
 
-	if (read(lf->fd, &n, sizeof(n)) == (ssize_t)sizeof(n)) {
-		__atomic_add_fetch(&ch->stats.signals_in, 1, __ATOMIC_RELAXED);
-		drain_run(&ch->drain_work);
+	if (read(d->lf.fd, &n, sizeof(n)) != (ssize_t)sizeof(n))
+		return false;
+	__atomic_add_fetch(&ch->stats.signals_in, n, __ATOMIC_RELAXED);
+	if (cfg->ops->event_rung)
+		cfg->ops->event_rung(cfg->ctx, (u32)(d - ch->doorbell), n);
+	return true;
+}
+
+static void doorbell_ready(struct loop_fd *lf, u32 events)
+{
+	struct channel_doorbell *d = container_of(lf, struct channel_doorbell, lf);
+
+	if (doorbell_take(d))
+		drain_run(&d->ch->drain_work);
+}
+
+static void doorbells_watch(struct vmbus_channel *ch)
+{
+	int ret = 0;
+
+	for (u32 i = 0; i < VMBUS_DOORBELLS && !ret; i++) {
+		ch->doorbell[i].ch = ch;
+		ret = loop_fd_add(ch->loop, &ch->doorbell[i].lf, ch->doorbell_fd[i], EPOLLIN,
+				  doorbell_ready);
+	}
+	/* A doorbell of the kernel's then goes unheard; vmbus_signal() does not. */
+	if (ret)
+		vmbus_log(ch->srv, "no doorbell for channel %u", ch->relid);
+}
+
+/* Nobody rings any more; how often it was is still to be counted. */
+static void doorbells_leave(struct vmbus_channel *ch)
+{
+	for (u32 i = 0; i < VMBUS_DOORBELLS; i++) {
+		if (ch->doorbell[i].lf.loop)
+			doorbell_take(&ch->doorbell[i]);
+		loop_fd_del(&ch->doorbell[i].lf);
 	}
 }
 
@@ -254,9 +289,7 @@ void channel_io_open(struct loop_work *w)
 	ret = ops_of(ch)->opened ? ops_of(ch)->opened(ch) : 0;
 	if (ret == 0) {
 		loop_timer_after(ch->loop, &ch->poll, UNSTICK_NS, poll_run);
-		/* Without it a doorbell of the kernel's goes unheard; vmbus_signal() does not. */
-		if (loop_fd_add(ch->loop, &ch->doorbell, ch->doorbell_fd, EPOLLIN, doorbell_ready))
-			vmbus_log(ch->srv, "no doorbell for channel %u", ch->relid);
+		doorbells_watch(ch);
 		publish(ch);
 		update_wish(ch);
 	} else {
@@ -275,7 +308,7 @@ void channel_io_close(struct loop_work *w)
 	int ret;
 
 	ch->live = false;
-	loop_fd_del(&ch->doorbell);
+	doorbells_leave(ch);
 	loop_timer_cancel(&ch->poll);
 	loop_timer_cancel(&ch->lull);
 	ret = ops_of(ch)->closed ? ops_of(ch)->closed(ch) : 0;

@@ -67,7 +67,7 @@ struct vmbus_channel {
 	/* Fixed while not closed. */
 	struct loop *loop;
 	bool own_loop;
-	int doorbell_fd; /* -1: none */
+	int doorbell_fd[VMBUS_DOORBELLS]; /* -1: none */
 	u32 connection_id;
 	u32 event_flag;
 	u8 sint;
@@ -76,7 +76,10 @@ struct vmbus_channel {
 
 	/* (io) */
 	struct loop_work open_work, close_work, drain_work, flush_work;
-	struct loop_fd doorbell;
+	struct channel_doorbell {
+		struct loop_fd lf;
+		struct vmbus_channel *ch;
+	} doorbell[VMBUS_DOORBELLS];
 	struct loop_timer poll; /* a second look where a signal may be lost */
 	struct vmbus_ring ring;
 	bool live;	/* the device may use the rings */

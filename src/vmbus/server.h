@@ -19,6 +19,8 @@
 
 struct vmbus_server;
 
+#define VMBUS_DOORBELLS 2
+
 struct vmbus_host_ops {
 	/*
 	 * Sends one control message as a SynIC message of type VMBUS_MESSAGE_TYPE
@@ -37,12 +39,15 @@ struct vmbus_host_ops {
 	/*
 	 * The guest's SIGNAL_EVENT on @connection_id (flag number 0) belongs to a
 	 * channel from now on: the host calls vmbus_signal(), or lets the kernel
-	 * write to @doorbell_fd (an eventfd, valid until event_disconnect), which
-	 * does the same. Called on the server's loop before the guest learns that
-	 * the channel is open. 0 or negative errno: the open is refused.
+	 * write to one of @doorbell (eventfds, valid until event_disconnect), which
+	 * does the same; which of them is the host's business. Called on the server's
+	 * loop before the guest learns that the channel is open. 0 or negative errno:
+	 * the open is refused.
 	 */
-	int (*event_connect)(void *ctx, u32 connection_id, int doorbell_fd);
-	void (*event_disconnect)(void *ctx, u32 connection_id);
+	int (*event_connect)(void *ctx, u32 connection_id, const int doorbell[VMBUS_DOORBELLS]);
+	void (*event_disconnect)(void *ctx, u32 connection_id, const int doorbell[VMBUS_DOORBELLS]);
+	/* Optional: doorbell number @which was rung @n times. On a channel's thread. */
+	void (*event_rung)(void *ctx, u32 which, u64 n);
 	/* Whether messages and interrupts can be sent to this VP index. */
 	bool (*vp_valid)(void *ctx, u32 vp);
 	/* Partition reference time, 100 ns. From any thread. */

@@ -91,7 +91,7 @@ FAKE_FN void fake_signal(void *ctx, u32 vp, u8 sint, u32 flag)
 	__atomic_store_n(&g->last_vp, vp, __ATOMIC_SEQ_CST);
 }
 
-FAKE_FN int fake_event_connect(void *ctx, u32 connection_id, int doorbell_fd)
+FAKE_FN int fake_event_connect(void *ctx, u32 connection_id, const int doorbell[VMBUS_DOORBELLS])
 {
 	struct fake_guest *g = ctx;
 
@@ -109,7 +109,8 @@ FAKE_FN int fake_event_connect(void *ctx, u32 connection_id, int doorbell_fd)
 	return -ENOSPC;
 }
 
-FAKE_FN void fake_event_disconnect(void *ctx, u32 connection_id)
+FAKE_FN void fake_event_disconnect(void *ctx, u32 connection_id,
+				   const int doorbell[VMBUS_DOORBELLS])
 {
 	struct fake_guest *g = ctx;
 
