@@ -196,10 +196,20 @@ until_says() { n=0; until grep -q "$2" $1 2>/dev/null; do sleep 0.2; n=$((n + 1)
 """
 
 
+def emulator_aborted(r):
+    """The QEMU that emulates the machine around it all ended by an assertion of its own: a fault of its
+    emulation of SVM, which says nothing about what runs in it (doc/incubator.md)."""
+    return r.code == 125 and "assertion failed: (bql_locked())" in r.err
+
+
 def qemu_root(role, sh, *options, **kw):
     machine = f"cat >/tmp/machine.sh <<'EOF'\n{MACHINE}EOF\n"
-    return root(role, "--disk", image() + ",ro", "--append", "root=LABEL=nestor-mshv", *options,
-                sh=TOOLS + machine + sh + DMESG, **kw)
+    for _ in range(3):
+        r = root(role, "--disk", image() + ",ro", "--append", "root=LABEL=nestor-mshv", *options,
+                 sh=TOOLS + machine + sh + DMESG, **kw)
+        if not emulator_aborted(r):
+            break
+    return r
 
 
 def check_machine(text, cpus, what="the machine"):
@@ -446,10 +456,12 @@ def alike(a, b):
 
 
 def firmware_case(name):
-    @case(f"mshv-qemu-{name}", timeout=700)
+    @case(f"mshv-qemu-{name}", timeout=900)
     @needs_image
     def run():
         r = qemu_root("root", "LIMIT=500; " + SCREEN % (PAINT, FIRMWARE[name]), cpus=2, seconds=600)
+        if emulator_aborted(r):
+            return skip("the QEMU around it aborted three times: bql_locked()")
         check("the root ends with 0", r.code == 0, r)
         check("the loader is started by the firmware",
               f"@grub {'pc' if name == 'bios' else 'efi'}" in r.out, r)

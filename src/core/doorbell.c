@@ -58,7 +58,7 @@ static u32 to_trap(enum doorbell_way way)
 
 bool doorbell_wanted(const struct partition *p)
 {
-	return !trace_on && !p->config.fails && !p->child;
+	return p->rings_doorbells && !trace_on && !p->config.fails;
 }
 
 /* Whose call it is when a signal for a connection of @p comes this way; NULL: it does not. */

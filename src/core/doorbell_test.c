@@ -30,6 +30,9 @@ static void create(bool nested)
 
 	core_test_create(&ct, &cfg);
 	vp = ct.vp[0];
+	ct.p->rings_doorbells = true;
+	if (nested)
+		ct.outer->rings_doorbells = true;
 }
 
 static int setup(void **state)

@@ -180,6 +180,7 @@ struct partition {
 	struct deposit deposit;
 	struct root_state root;
 	u64 quirk_uses[QUIRK_COUNT]; /* atomic */
+	bool rings_doorbells;	     /* it has a VMBus; set before any VP runs */
 	struct row_count doorbells;  /* atomic: calls of SIGNAL_EVENT that no VP has counted */
 
 	pthread_rwlock_t connections_lock;

@@ -9,11 +9,10 @@
 #include <errno.h>
 
 #include "core/core_test.h"
-#include "core/doorbell.h"
 
 #define PAGE_GPA 0x10000ull
 
-/* For callers that are not in 64-bit mode; the other code is tested in doorbell_test.c. */
+/* The code with doorbells is tested in doorbell_test.c. */
 static const u8 page_code[] = { 0xF3, 0x0F, 0x1E, 0xFA, 0xE5, HYPERCALL_PORT, 0xC3 };
 
 static struct core_test ct;
@@ -25,7 +24,6 @@ static int setup(void **state)
 
 	core_test_create(&ct, &cfg);
 	vp = ct.vp[0];
-	fake_vcpu(vp->vcpu)->mode.long_mode = false;
 	return 0;
 }
 

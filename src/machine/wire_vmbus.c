@@ -142,6 +142,9 @@ int wire_vmbus_create(struct partition *p, struct wire_vmbus **out)
 	if (!w)
 		return ret;
 	w->partition = p;
+	p->rings_doorbells = true;
+	if (p->inner)
+		p->inner->rings_doorbells = true;
 	message_source_init(&w->messages, VMBUS_CONNECTION_V4, on_writable, w);
 	w->loop = loop_create(NULL);
 	if (!w->loop)
