@@ -62,7 +62,7 @@ void block_unbounce(struct block_request *req, int error);
 /*
  * The initiator waits for each request before it sends the next, so that the fastest way for
  * one is the best. Where several run, they are better handed over together: their
- * completions come together too, with fewer interrupts. Asked once for each request.
+ * completions come together too, with fewer interrupts.
  */
 bool block_queue_one_by_one(struct block_queue *q);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* Disk specifications, raw files through io_uring, locks, and images through qemu-nbd. */
-#include "backend/block.h"
+#include "backend/block_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -421,6 +421,38 @@ static void test_no_space(void **state)
 	assert_int_equal(system(command), 0);
 }
 
+/*
+ * Copied at once while one comes after the other; from the first that comes beside another on they
+ * are the kernel's, as is now and then one that is alone. The ring comes with the first of those.
+ */
+static void test_one_by_one_in_memory(void **state)
+{
+	static u8 buf[2][4096] __attribute__((aligned(4096)));
+	struct call c[2] = { { .req.iov_count = 1 }, { .req.iov_count = 1 } };
+	struct block_device *dev;
+	u32 alone = 0;
+
+	assert_int_equal(open_text(path, &dev), 0);
+	for (u32 i = 0; i < 10; i++)
+		assert_int_equal(run(dev, BLOCK_WRITE, BLOCK_FUA, i * 4096, buf[0], 4096), 0);
+	assert_null(queue->uring);
+	assert_int_equal(queue->in_flight, 0);
+	for (u32 i = 0; i < 2; i++) {
+		c[i].iov[0] = (struct iovec){ buf[i], 4096 };
+		start(&c[i], dev, BLOCK_READ, 0, i * 4096, 4096);
+	}
+	assert_int_equal(wait_for(&c[0]), 0);
+	assert_int_equal(wait_for(&c[1]), 0);
+	assert_non_null(queue->uring);
+	assert_false(block_queue_one_by_one(queue));
+	for (u32 i = 0; i < 100; i++)
+		assert_int_equal(run(dev, BLOCK_READ, 0, 0, buf[0], 4096), 0);
+	for (u32 i = 0; i < 640; i++)
+		alone += block_queue_one_by_one(queue);
+	assert_int_equal(alone, 630);
+	block_put(dev);
+}
+
 /* Through qemu-nbd: what was flushed is in the file when the next one opens it. */
 static void test_nbd(void **state)
 {
@@ -463,15 +495,25 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define M(name) cmocka_unit_test_setup_teardown(name, setup_shm, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_spec),	      T(test_spec_errors),
-		T(test_read_write),   T(test_batch),
-		T(test_range_checks), T(test_discard_and_zeroes),
-		T(test_locks),	      T(test_open_errors),
-		T(test_resize),	      T(test_flush_failure_stays),
-		T(test_no_space),     T(test_nbd),
-		M(test_read_write),   M(test_batch),
-		M(test_range_checks), M(test_discard_and_zeroes),
-		M(test_resize),	      M(test_flush_failure_stays),
+		T(test_spec),
+		T(test_spec_errors),
+		T(test_read_write),
+		T(test_batch),
+		T(test_range_checks),
+		T(test_discard_and_zeroes),
+		T(test_locks),
+		T(test_open_errors),
+		T(test_resize),
+		T(test_flush_failure_stays),
+		T(test_no_space),
+		T(test_nbd),
+		M(test_read_write),
+		M(test_batch),
+		M(test_range_checks),
+		M(test_discard_and_zeroes),
+		M(test_resize),
+		M(test_flush_failure_stays),
+		M(test_one_by_one_in_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

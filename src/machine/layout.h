@@ -50,8 +50,7 @@
 #define LAYOUT_IOAPIC_GPA   0xFEC00000ull
 #define LAYOUT_LAPIC_GPA    0xFEE00000ull
 
-#define LAYOUT_COM1_PORT      0x3F8
-#define LAYOUT_HYPERCALL_PORT 0x7C /* the IN of our hypercall page */
+#define LAYOUT_COM1_PORT 0x3F8
 
 #define LAYOUT_COM1_PIN	 4
 #define LAYOUT_EVENT_PIN 9 /* ACPI event device: power button */

@@ -243,8 +243,7 @@ static bool doorbell_take(struct channel_doorbell *d)
 	if (read(d->lf.fd, &n, sizeof(n)) != (ssize_t)sizeof(n))
 		return false;
 	__atomic_add_fetch(&ch->stats.signals_in, n, __ATOMIC_RELAXED);
-	if (cfg->ops->event_rung)
-		cfg->ops->event_rung(cfg->ctx, (u32)(d - ch->doorbell), n);
+	cfg->ops->event_rung(cfg->ctx, (u32)(d - ch->doorbell), n);
 	return true;
 }
 

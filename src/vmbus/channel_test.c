@@ -144,6 +144,32 @@ static void a_batch_costs_one_signal(void **state)
 	assert_int_equal(vmbus_complete(d.ch, 5, "x", 1), -EINVAL);
 }
 
+static void ring(u32 which, u64 n)
+{
+	assert_int_equal(write(g.doorbell[which], &n, sizeof(n)), sizeof(n));
+}
+
+/* As the kernel does it for the host: each way is heard, and counted also when the channel is gone.
+ */
+static void doorbells_are_signals(void **state)
+{
+	struct vmbus_channel_info info[4];
+
+	for (u32 way = 0; way < VMBUS_DOORBELLS; way++) {
+		assert_true(guest_write(&c, VMBUS_PACKET_INBAND, 1, way, NULL, 0, &way, 4, true));
+		ring(way, 3 + way);
+		guest_run(&g);
+		assert_int_equal(d.packets, 1 + way);
+		assert_int_equal(g.rung[way], 3 + way);
+	}
+	assert_int_equal(vmbus_server_list(g.srv, info, ARRAY_SIZE(info)), 1);
+	assert_int_equal(info[0].signals_in, 7);
+	ring(1, 5);
+	guest_close(&c);
+	assert_int_equal(g.rung[0], 3);
+	assert_int_equal(g.rung[1], 9);
+}
+
 /* Completions from outside of callbacks: visible after the round, one signal. */
 static void late_completions_are_flushed_together(void **state)
 {
@@ -327,6 +353,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_batch_costs_one_signal),
+		T(doorbells_are_signals),
 		T(late_completions_are_flushed_together),
 		T(room_for_completions_is_reserved),
 		T(a_held_packet_comes_again),

@@ -46,7 +46,7 @@ struct vmbus_host_ops {
 	 */
 	int (*event_connect)(void *ctx, u32 connection_id, const int doorbell[VMBUS_DOORBELLS]);
 	void (*event_disconnect)(void *ctx, u32 connection_id, const int doorbell[VMBUS_DOORBELLS]);
-	/* Optional: doorbell number @which was rung @n times. On a channel's thread. */
+	/* Doorbell number @which was rung @n times. On a channel's thread. */
 	void (*event_rung)(void *ctx, u32 which, u64 n);
 	/* Whether messages and interrupts can be sent to this VP index. */
 	bool (*vp_valid)(void *ctx, u32 vp);

@@ -50,12 +50,14 @@ struct fake_guest {
 
 	struct fake_message *log; /* messages to the guest */
 	u32 count, taken;
-	u32 refuse;	      /* posts to answer with -EAGAIN */
-	u32 interrupts[2048]; /* atomic, per event flag */
-	u32 last_vp;	      /* atomic: VP of the last interrupt */
-	u32 ports[64];	      /* connection ids connected */
-	u32 connected;	      /* version, as connection_changed told */
-	u32 fail_port;	      /* event_connect fails this often */
+	u32 refuse;		       /* posts to answer with -EAGAIN */
+	u32 interrupts[2048];	       /* atomic, per event flag */
+	u32 last_vp;		       /* atomic: VP of the last interrupt */
+	u32 ports[64];		       /* connection ids connected */
+	u32 connected;		       /* version, as connection_changed told */
+	u32 fail_port;		       /* event_connect fails this often */
+	int doorbell[VMBUS_DOORBELLS]; /* of the port that was connected last */
+	u64 rung[VMBUS_DOORBELLS];     /* as event_rung told */
 	u64 reference_100ns;
 	u32 next_gpadl;
 };
@@ -103,6 +105,7 @@ FAKE_FN int fake_event_connect(void *ctx, u32 connection_id, const int doorbell[
 		must(g->ports[i] != connection_id);
 		if (!g->ports[i]) {
 			g->ports[i] = connection_id;
+			memcpy(g->doorbell, doorbell, sizeof(g->doorbell));
 			return 0;
 		}
 	}
@@ -121,6 +124,11 @@ FAKE_FN void fake_event_disconnect(void *ctx, u32 connection_id,
 		}
 	}
 	must(!"disconnected what was not connected");
+}
+
+FAKE_FN void fake_event_rung(void *ctx, u32 which, u64 n)
+{
+	__atomic_add_fetch(&((struct fake_guest *)ctx)->rung[which], n, __ATOMIC_SEQ_CST);
 }
 
 FAKE_FN bool fake_vp_valid(void *ctx, u32 vp)
@@ -152,6 +160,7 @@ FAKE_FN const struct vmbus_host_ops *fake_host_ops(void)
 		.signal_event = fake_signal,
 		.event_connect = fake_event_connect,
 		.event_disconnect = fake_event_disconnect,
+		.event_rung = fake_event_rung,
 		.vp_valid = fake_vp_valid,
 		.reference_time_100ns = fake_reference_time,
 		.connection_changed = fake_connection_changed,
