@@ -215,7 +215,6 @@ done; done
 for c in cpu[1-9]*; do echo 0 >$c/online; done; echo @round all 0 $(nproc) 0 0
 for c in cpu[1-9]*; do echo 1 >$c/online; done; echo @round all 1 $(nproc) 0 0
 echo @timers; i=0; while [ $i -lt $(nproc) ]; do taskset $(printf %x $((1 << i))) sleep 0.02 && echo $i; i=$((i + 1)); done
-echo @floods; cat floods 2>/dev/null; echo @
 echo @dmesg; dmesg | grep -E 'BUG:|WARNING:|Oops|blocked for more|stuck|not responding'; echo @end; sleep 1; """
 
 # Linux 6.1 frees a processor's hypercall page before its interrupts leave it, for which the root
@@ -354,14 +353,17 @@ DATA=/dev/$(cd /sys/block; grep -lx 1048576 sd?/size | cut -d/ -f1)
 /etc/nestor-boot >/dev/null; dhclient eth0; hv_kvp_daemon; mount -t tmpfs none /mnt; cd /mnt
 END=$(($(date +%s) + SECS)); on() { [ $(date +%s) -lt $END ]; }
 bump() { echo $(($(cat $1 2>/dev/null || echo 0) + 1)) >$1; }
+# The kernel counts the replies. For the last one ping waits two round trips only, less than it takes to take a processor away.
+unanswered() { awk '/^Icmp:/ { if (!n++) split($0, name); else for (i = 2; i <= NF; i++) v[name[i]] = $i }
+    END { print v["OutEchos"] - v["InEchoReps"] }' /proc/net/snmp; }
 disk() { while on; do
     timeout 300 fio --name=v --filename=$DATA --direct=1 --ioengine=libaio --iodepth=16 --numjobs=1 --rw=randwrite         --bsrange=4k-64k --size=16m --verify=crc32c --verify_backlog=64 --fsync=64 --minimal >fio.out && bump fio.ok || { bump fio.bad; cat fio.out; }
 done; }
 net() { while on; do
     timeout 60 iperf3 -c 10.0.2.2 -p $PORT -t 5 $1 >iperf.out && bump net.ok || { bump net.bad; cat iperf.out; }
-    # For its last reply ping waits twice the longest round trip, which is over before a processor is away.
-    ping -f -c 200 -w 60 10.0.2.2 >flood.out; grep -qE ' (200|199) received' flood.out && bump ping.ok || bump ping.bad
-    grep -q ' 200 received' flood.out || grep -E 'loss|rtt' flood.out >>floods
+    before=$(unanswered); ping -f -c 200 -w 60 10.0.2.2 >flood.out; sleep 1; after=$(unanswered)
+    grep -q '^200 packets transmitted' flood.out && [ $after = $before ] && bump ping.ok ||
+        { bump ping.bad; echo "flood $before $after $(tail -2 flood.out | tr '\n' ' ')" >>floods; }
     [ "$1" ] && set -- || set -- -R
 done; }
 cpus() { while on; do for c in 1 2 3 4 5 6 7; do
@@ -373,7 +375,7 @@ done; done; }
 look() { grep -E 'HYP|HVS|LOC' /proc/interrupts; }
 echo @begin; nproc; look; echo @
 disk & net & cpus & wait
-echo @end; nproc; for f in *.ok *.bad; do echo $f $(cat $f 2>/dev/null || echo 0); done; echo @
+echo @end; nproc; for f in *.ok *.bad; do echo $f $(cat $f 2>/dev/null || echo 0); done; cat floods 2>/dev/null; echo @
 # Each processor in turn: its timer, and a request that its own channel carries.
 echo @each; for c in 0 1 2 3 4 5 6 7; do
     a=$(awk -v n=$((c + 2)) '/HYP|HVS/ {s += $n} END {print s}' /proc/interrupts)
@@ -415,11 +417,9 @@ cat out.txt; echo; echo @status; cat code; echo @; kill $server; cat err.txt >&2
     check("eight processors at the beginning", begin.startswith("8\n"), begin)
     check("and at the end", r.section("end").startswith("8\n"), r.section("end"))
     for what, text in (("fio", "rounds of fio verify"), ("net", "iperf3 runs end well"),
-                       ("ping", "floods of pings are answered"), ("cpu", "processors come back")):
+                       ("ping", "floods of pings lose nothing"), ("cpu", "processors come back")):
         check(f"{end.get(what + '.ok', 0)} {text}, none fails",
               int(end.get(what + ".ok", 0)) > 0 and what + ".bad" not in end, r.section("end"))
-    check("a flood in twenty may lack its last reply", len(re.findall("loss", r.section("floods"))) * 20 <=
-          int(end.get("ping.ok", 0)), r.section("floods"))
     each = re.findall(r"^done\n(\d) (\d+)$", r.section("each"), re.M)
     check("each processor's timer, disk and network still work",
           [c for c, n in each if int(n) > 0] == [str(c) for c in range(8)], r.section("each"))
