@@ -10,9 +10,16 @@
 #define SIGNAL_FAST   (HVCALL_SIGNAL_EVENT | HV_HYPERCALL_FAST)
 #define SIGNAL_NESTED (SIGNAL_FAST | HV_HYPERCALL_NESTED)
 
-/* Only RAX and the flags change. An event flag, in the upper half of RDX, is for the trap. */
+/*
+ * A kernel may call its page from 32-bit code too: 63 C0 is MOVSXD EAX, EAX in 64-bit mode, which
+ * keeps the flags, and ARPL AX, AX elsewhere, which clears ZF and nothing more. From there
+ * on only RAX and the flags change. An event flag, in the upper half of RDX, is for the trap.
+ */
 __asm__(".pushsection .rodata\n"
 	"doorbell_code:\n"
+	"	cmpl %eax, %eax\n"
+	"	.byte 0x63, 0xC0\n"
+	"	jne doorbell_trap\n"
 	"	cmpq $0x1005D, %rcx\n"
 	"	je 1f\n"
 	"	movl $0x8001005D, %eax\n"

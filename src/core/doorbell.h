@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Doorbells: SIGNAL_EVENT without a way through this process. The code that 64-bit
+ * Doorbells: SIGNAL_EVENT without a way through this process. The code that
  * callers find in the hypercall page knows the one form of the call that Linux makes all the
- * time (fast, event flag 0) and writes the connection to a port. Where an eventfd
+ * time (64-bit, fast, event flag 0) and writes the connection to a port. Where an eventfd
  * stands behind that value the host's kernel signals it, and that was the call; else
  * the write comes here and the caller is sent on to the ordinary trap. What such calls do is
  * the same, and they are counted, but late: when somebody has looked at the eventfd. So

@@ -185,16 +185,14 @@ static enum vp_fault hypercall_read(struct vp *vp, u32 i, u64 *value)
 	return VP_OK;
 }
 
-static void hypercall_page_fill(struct vp *vp, u8 *page)
+static void hypercall_page_fill(const struct partition *p, u8 *page)
 {
-	struct partition *p = vp->partition;
-
 	memset(page, 0, PAGE_BYTES);
 	memcpy(page, endbr64, sizeof(endbr64));
 	page += sizeof(endbr64);
 	if (p->child)
 		memcpy(page, child_code, sizeof(child_code));
-	else if (doorbell_wanted(p) && vp->vcpu->ops->vcpu_mode(vp->vcpu).long_mode)
+	else if (doorbell_wanted(p))
 		doorbell_code_put(page);
 	else
 		memcpy(page, hypercall_code, sizeof(hypercall_code));
@@ -216,7 +214,7 @@ static enum vp_fault hypercall_write(struct vp *vp, u32 i, u64 value)
 		value &= ~HV_MSR_PAGE_ENABLE;
 	/* Over RAM the guest could write to it: the contents are made anew. */
 	if (!p->hypercall_page.enabled)
-		hypercall_page_fill(vp, p->hypercall_page.own);
+		hypercall_page_fill(p, p->hypercall_page.own);
 	ret = page_set(p, &p->hypercall_page, value);
 	if (ret)
 		goto unlock;
