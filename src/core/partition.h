@@ -110,7 +110,7 @@ struct partition_ops {
 	void (*interrupts_changed)(void *ctx, u64 device_id);
 };
 
-/* How often a row of a table was used. */
+/* How often a row of a dispatcher's table was used. */
 struct row_count {
 	u64 served, refused;
 	u64 forwarded; /* of those served: by passing the call on to L0 (a quirk) */

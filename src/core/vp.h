@@ -17,7 +17,6 @@
 /* What an instruction of the guest raises instead of completing; or its parent completes it. */
 enum vp_fault { VP_OK, VP_FAULT_GP, VP_FAULT_UD, VP_INTERCEPTED };
 
-/* One counter pair per row of a dispatcher's table. */
 struct hypercall_buffers; /* private input and output pages of the call in flight */
 
 struct vp {
