@@ -14,6 +14,15 @@
 #define UNSTICK_NS (100 * NS_PER_MS)
 /* Guests differ in when they signal that room came; look again anyway. */
 #define ROOM_POLL_NS (20 * NS_PER_MS)
+/*
+ * A signal waits for at most so many answers, and for the next packet twice as long as they have
+ * been apart lately; where that is more than PACE_MAX_NS it does not wait.
+ */
+#define HOLD_ANSWERS 8u
+#define PACE_PACKETS 32u
+#define PACE_MAX_NS  (500 * NS_PER_US)
+#define LOOK_TRIES   65536u /* where the clock stands */
+#define REST_MAX     256u   /* runs without a look, after some in vain */
 
 static void drain_run(struct loop_work *w);
 static void flush_run(struct loop_work *w);
@@ -35,7 +44,9 @@ void channel_io_init(struct vmbus_channel *ch)
 	loop_work_init(&ch->drain_work, drain_run);
 	loop_work_init(&ch->flush_work, flush_run);
 	ch->live = ch->in_core = ch->suboffers = false;
-	ch->lulled = false;
+	ch->lulled = ch->room_due = ch->signal_due = ch->holding = false;
+	ch->rest = ch->rest_next = ch->unsignalled = ch->pace_packets = 0;
+	ch->pace_ns = 0;
 	ch->owed = ch->reserve_wanted = ch->send_wanted = 0;
 	ch->data = NULL;
 	memset(&ch->stats, 0, sizeof(ch->stats));
@@ -60,23 +71,36 @@ void vmbus_channel_fail(struct vmbus_channel *ch, const char *reason)
 	loop_post(ch->srv->loop, &ch->fail_work);
 }
 
-/* Both directions become visible; one signal for the two. */
-static void publish(struct vmbus_channel *ch)
+/* Both directions become visible; for what the guest is to read, a signal is due. */
+static void show(struct vmbus_channel *ch)
 {
-	bool signal;
-
 	if (!ch->live)
 		return;
-	signal = vmbus_ring_publish_read(&ch->ring);
-	signal |= vmbus_ring_publish_write(&ch->ring);
-	if (signal)
-		channel_interrupt(ch);
+	if (vmbus_ring_publish_read(&ch->ring))
+		ch->room_due = true;
+	if (vmbus_ring_publish_write(&ch->ring))
+		ch->signal_due = true;
 	if (ch->ring.error)
 		vmbus_channel_fail(ch, ch->ring.error);
 	if (ch->suboffers) {
 		ch->suboffers = false;
 		loop_post(ch->srv->loop, &ch->suboffer_work);
 	}
+}
+
+/* One signal for both directions, and none for what the guest has found by itself. */
+static void signal_due(struct vmbus_channel *ch)
+{
+	if (ch->live && (ch->room_due || (ch->signal_due && vmbus_ring_unheard(&ch->ring))))
+		channel_interrupt(ch);
+	ch->room_due = ch->signal_due = ch->holding = false;
+	ch->unsignalled = 0;
+}
+
+static void publish(struct vmbus_channel *ch)
+{
+	show(ch);
+	signal_due(ch);
 }
 
 static void poll_run(struct loop_timer *t)
@@ -134,6 +158,8 @@ static int deliver(struct vmbus_channel *ch)
 		vmbus_ring_consume(&ch->ring, &pkt);
 		count(&ch->stats.packets);
 		ch->delivered = true;
+		ch->pace_packets++;
+		ch->unsignalled++;
 		return 1;
 	}
 	if (pkt.wants_completion && ch->owed) {
@@ -154,20 +180,72 @@ static void tell_writable(struct vmbus_channel *ch)
 		ops_of(ch)->writable(ch);
 }
 
-/* One run over what is in the ring. Returns as deliver(), with 1: the budget is used up. */
+/* One run over what is in the ring. Returns as deliver(), with 1: there may be more. */
 static int drain_some(struct vmbus_channel *ch, u32 *budget)
 {
+	bool brief = ops_of(ch)->poll_owed;
 	int ret = 1;
 
 	ch->delivered = false;
-	while (ch->live && *budget > 0 && (ret = deliver(ch)) == 1)
+	while (ch->live && *budget > 0 && (ret = deliver(ch)) == 1) {
 		--*budget;
+		if (brief && ch->unsignalled >= HOLD_ANSWERS)
+			break;
+	}
 	if (ch->delivered && ch->live && ops_of(ch)->batch_end)
 		ops_of(ch)->batch_end(ch);
 	if (ch->ring.error)
 		vmbus_channel_fail(ch, ch->ring.error);
-	publish(ch);
+	show(ch);
 	return ret;
+}
+
+/* How far packets are apart, ns; UINT64_MAX: too far. */
+static u64 pace(struct vmbus_channel *ch, u64 now)
+{
+	if (ch->pace_packets >= PACE_PACKETS) {
+		ch->pace_ns = (now - ch->pace_since) / ch->pace_packets;
+		ch->pace_since = now;
+		ch->pace_packets = 0;
+	}
+	return ch->pace_ns;
+}
+
+/*
+ * A signal interrupts a VP that often is about to send the next packets. So where a device answers
+ * at once, it waits while they come: the answers are in the ring already. Looks in vain, as with a
+ * guest that waits for each answer, make the next ones rarer.
+ */
+static bool more_comes(struct vmbus_channel *ch)
+{
+	u64 now, gap;
+
+	if (!ops_of(ch)->poll_owed || !ch->signal_due || !ch->live)
+		return false;
+	now = loop_now_ns(ch->loop);
+	gap = pace(ch, now);
+	if (!gap || gap > PACE_MAX_NS || ch->unsignalled >= HOLD_ANSWERS)
+		return false;
+	if (!ch->holding) {
+		if (ch->rest) {
+			ch->rest--;
+			return false;
+		}
+		ch->holding = true;
+		ch->found = false;
+	}
+	for (u32 i = 0; i < LOOK_TRIES && loop_now_ns(ch->loop) - now < 2 * gap; i++) {
+		if (vmbus_ring_in_pending(&ch->ring)) {
+			ch->found = true;
+			ch->rest_next = 0;
+			return true;
+		}
+	}
+	if (!ch->found) {
+		ch->rest_next = ch->rest_next ? (u32)min_u64(2 * ch->rest_next, REST_MAX) : 1;
+		ch->rest = ch->rest_next;
+	}
+	return false;
 }
 
 /*
@@ -213,9 +291,13 @@ static void drain_run(struct loop_work *w)
 	do {
 		/* While we look, signals would only cost the guest. */
 		vmbus_ring_mask(&ch->ring, true);
-		ret = drain_some(ch, &budget);
+		do
+			ret = drain_some(ch, &budget);
+		while (ret == 0 && budget && more_comes(ch));
+		signal_due(ch);
 		/* Stalled, it stays masked: new packets change nothing. */
-	} while (ch->live && ret == 0 && !polled(ch) && vmbus_ring_unmask_and_check(&ch->ring));
+	} while (ch->live && budget &&
+		 (ret == 1 || (ret == 0 && !polled(ch) && vmbus_ring_unmask_and_check(&ch->ring))));
 	if (ret == 1 && ch->live)
 		loop_post(ch->loop, &ch->drain_work);
 	update_wish(ch);
@@ -285,6 +367,7 @@ void channel_io_open(struct loop_work *w)
 	int ret;
 
 	ch->live = ch->in_core = true;
+	ch->pace_since = loop_now_ns(ch->loop);
 	ret = ops_of(ch)->opened ? ops_of(ch)->opened(ch) : 0;
 	if (ret == 0) {
 		loop_timer_after(ch->loop, &ch->poll, UNSTICK_NS, poll_run);

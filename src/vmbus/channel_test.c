@@ -170,6 +170,76 @@ static void doorbells_are_signals(void **state)
 	assert_int_equal(g.rung[1], 9);
 }
 
+/* A guest that goes on sending while the host looks: a packet each 10 us, until there are no more.
+ */
+static struct {
+	u32 packets; /* still to be sent */
+	u32 read_at; /* when so many are left it reads what is there */
+	u32 heard;   /* interrupts */
+	u64 next_ns;
+} sender;
+
+static void send_on(struct fake_guest *guest)
+{
+	u64 id = sender.packets;
+
+	guest->now_ns += NS_PER_US;
+	if (interrupts() != sender.heard) {
+		sender.heard = interrupts();
+		c.from_host.hdr->read_index = c.from_host.hdr->write_index;
+	}
+	if (guest->now_ns < sender.next_ns)
+		return;
+	sender.next_ns = guest->now_ns + 10 * NS_PER_US;
+	if (sender.packets > sender.read_at) {
+		must(guest_write(&c, VMBUS_PACKET_INBAND, 1, id, NULL, 0, &id, 8, true));
+		sender.packets--;
+	} else if (sender.packets) {
+		c.from_host.hdr->read_index = c.from_host.hdr->write_index;
+		sender.packets = sender.read_at = 0;
+	}
+}
+
+static u32 burst(u32 packets, bool reads_last)
+{
+	u32 before = sender.heard = interrupts();
+
+	sender.packets = packets - 1 + reads_last;
+	sender.read_at = reads_last;
+	g.now_ns += 20 * NS_PER_US;
+	sender.next_ns = g.now_ns + 10 * NS_PER_US;
+	g.tick = send_on;
+	guest_send(&c, 1, 0, "x", 1);
+	g.tick = NULL;
+	c.from_host.hdr->read_index = c.from_host.hdr->write_index;
+	return interrupts() - before;
+}
+
+/* The signal for what a device answers at once waits for the packets that come meanwhile. */
+static void answers_to_a_busy_sender_share_a_signal(void **state)
+{
+	ops.poll_owed = 4;
+	/* One by one, each after its answer: every one has a signal, and looks become rare. */
+	for (u32 i = 0; i < 300; i++)
+		assert_int_equal(burst(1, false), 1);
+	/* It takes a while until the channel looks again; then a burst costs one. */
+	for (u32 i = 0; i < 300 && (burst(8, false), sender.packets); i++)
+		;
+	for (u32 i = 0; i < 10; i++) {
+		assert_int_equal(burst(8, false), 1);
+		assert_int_equal(sender.packets, 0);
+	}
+	/* At most so many answers wait. */
+	assert_int_equal(burst(24, false), 1);
+	assert_int_equal(sender.packets, 16);
+	/* What the guest has read by then needs none. */
+	assert_int_equal(burst(5, true), 0);
+	assert_int_equal(burst(5, false), 1);
+	assert_int_equal(sender.packets, 0);
+	assert_int_equal(c.to_host.hdr->interrupt_mask, 0);
+	ops.poll_owed = 0;
+}
+
 /* Completions from outside of callbacks: visible after the round, one signal. */
 static void late_completions_are_flushed_together(void **state)
 {
@@ -354,6 +424,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_batch_costs_one_signal),
 		T(doorbells_are_signals),
+		T(answers_to_a_busy_sender_share_a_signal),
 		T(late_completions_are_flushed_together),
 		T(room_for_completions_is_reserved),
 		T(a_held_packet_comes_again),

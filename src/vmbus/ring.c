@@ -403,6 +403,17 @@ bool vmbus_ring_want(struct vmbus_ring *r, u32 bytes)
 	return vmbus_ring_room(r) > bytes;
 }
 
+bool vmbus_ring_in_pending(struct vmbus_ring *r)
+{
+	return guest_load(&r->in.hdr->write_index) != r->in.index;
+}
+
+bool vmbus_ring_unheard(struct vmbus_ring *r)
+{
+	full_barrier();
+	return !guest_load(&r->out.hdr->interrupt_mask) && vmbus_ring_out_pending(r);
+}
+
 bool vmbus_ring_out_pending(struct vmbus_ring *r)
 {
 	return guest_load(&r->out.hdr->read_index) != r->out.published;

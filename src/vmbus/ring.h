@@ -147,6 +147,11 @@ void vmbus_ring_unreserve(struct vmbus_ring *r, u32 bytes);
  * in `out`; 0 takes the wish back. True: there is that room already.
  */
 bool vmbus_ring_want(struct vmbus_ring *r, u32 bytes);
+/* Whether there is more in `in` than was consumed. */
+bool vmbus_ring_in_pending(struct vmbus_ring *r);
+/* Whether the guest has something to read in `out` and is not at it: a signal that waited is for
+ * that. */
+bool vmbus_ring_unheard(struct vmbus_ring *r);
 /* Something published in `out` that the guest has not read yet. */
 bool vmbus_ring_out_pending(struct vmbus_ring *r);
 

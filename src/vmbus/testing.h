@@ -46,6 +46,7 @@ struct fake_guest {
 	u64 next_gpa; /* pages are handed out and not taken back */
 	struct loop *loop;
 	u64 now_ns;
+	void (*tick)(struct fake_guest *g); /* whenever somebody asks for the time */
 	struct vmbus_server *srv;
 
 	struct fake_message *log; /* messages to the guest */
@@ -148,7 +149,11 @@ FAKE_FN void fake_connection_changed(void *ctx, u32 version)
 
 FAKE_FN u64 fake_now(void *ctx)
 {
-	return ((struct fake_guest *)ctx)->now_ns;
+	struct fake_guest *g = ctx;
+
+	if (g->tick)
+		g->tick(g);
+	return g->now_ns;
 }
 
 /* Life */
