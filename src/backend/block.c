@@ -233,11 +233,6 @@ void block_queue_destroy(struct block_queue *q)
 	free(q);
 }
 
-/* One by one again after so many requests without another beside them; and how many are taken
- * for that without a proof. */
-#define BESIDE_MEMORY 64u
-#define ALONE_RUN     64u
-
 static int check_request(struct block_device *dev, const struct block_request *req)
 {
 	u64 size = block_bytes(dev);
@@ -256,15 +251,6 @@ static int check_request(struct block_device *dev, const struct block_request *r
 	return 0;
 }
 
-/*
- * A request that is done before block_submit() returns has none beside it, whatever the
- * initiator would have sent meanwhile. So now and then one is not, to see.
- */
-bool block_queue_one_by_one(struct block_queue *q)
-{
-	return !q->beside && ++q->alone % ALONE_RUN != 0;
-}
-
 void block_submit(struct block_queue *q, struct block_device *dev, struct block_request *req)
 {
 	int error = check_request(dev, req);
@@ -277,10 +263,6 @@ void block_submit(struct block_queue *q, struct block_device *dev, struct block_
 	req->moved = 0;
 	req->step = 0;
 	q->in_flight++;
-	if (q->in_flight > 1)
-		q->beside = BESIDE_MEMORY;
-	else if (q->beside)
-		q->beside--;
 	if (error || (req->op != BLOCK_FLUSH && req->bytes == 0) ||
 	    (req->op == BLOCK_FLUSH && dev->info.read_only)) {
 		req->error = error;

@@ -201,8 +201,7 @@ static void issue(struct block_request *req)
 	int error;
 
 	if (fd->in_memory && req->bytes <= COPY_MAX &&
-	    (req->op == BLOCK_READ || req->op == BLOCK_WRITE) &&
-	    block_queue_one_by_one(req->queue)) {
+	    (req->op == BLOCK_READ || req->op == BLOCK_WRITE)) {
 		transfer_now(fd, req);
 		return;
 	}

@@ -32,8 +32,6 @@ struct block_queue {
 	struct loop *loop;
 	struct block_uring *uring; /* made by the first request that needs it */
 	u32 in_flight;
-	u32 beside; /* not 0: requests have come while others ran, lately */
-	u32 alone;
 	struct list done; /* completed on the loop */
 	struct list held; /* of block_mem */
 	bool flushing;
@@ -58,13 +56,6 @@ void block_advance(struct block_request *req, u64 n);
 int block_bounce(struct block_request *req);
 /* Copies a read's data back if @error is 0, and frees the memory. */
 void block_unbounce(struct block_request *req, int error);
-
-/*
- * The initiator waits for each request before it sends the next, so that the fastest way for
- * one is the best. Where several run, they are better handed over together: their
- * completions come together too, with fewer interrupts.
- */
-bool block_queue_one_by_one(struct block_queue *q);
 
 /* io_uring of a queue. All on the queue's loop. */
 struct io_uring_sqe;

@@ -421,35 +421,21 @@ static void test_no_space(void **state)
 	assert_int_equal(system(command), 0);
 }
 
-/*
- * Copied at once while one comes after the other; from the first that comes beside another on they
- * are the kernel's, as is now and then one that is alone. The ring comes with the first of those.
+/* What is no larger than COPY_MAX is copied at once, and the ring comes with the first that is not.
  */
-static void test_one_by_one_in_memory(void **state)
+static void test_copies_in_memory(void **state)
 {
-	static u8 buf[2][4096] __attribute__((aligned(4096)));
-	struct call c[2] = { { .req.iov_count = 1 }, { .req.iov_count = 1 } };
+	static u8 buf[132 * KIB] __attribute__((aligned(4096)));
 	struct block_device *dev;
-	u32 alone = 0;
 
 	assert_int_equal(open_text(path, &dev), 0);
 	for (u32 i = 0; i < 10; i++)
-		assert_int_equal(run(dev, BLOCK_WRITE, BLOCK_FUA, i * 4096, buf[0], 4096), 0);
+		assert_int_equal(run(dev, BLOCK_WRITE, BLOCK_FUA, i * 4096, buf, 4096), 0);
+	assert_int_equal(run(dev, BLOCK_READ, 0, 0, buf, 128 * KIB), 0);
 	assert_null(queue->uring);
 	assert_int_equal(queue->in_flight, 0);
-	for (u32 i = 0; i < 2; i++) {
-		c[i].iov[0] = (struct iovec){ buf[i], 4096 };
-		start(&c[i], dev, BLOCK_READ, 0, i * 4096, 4096);
-	}
-	assert_int_equal(wait_for(&c[0]), 0);
-	assert_int_equal(wait_for(&c[1]), 0);
+	assert_int_equal(run(dev, BLOCK_READ, 0, 0, buf, sizeof(buf)), 0);
 	assert_non_null(queue->uring);
-	assert_false(block_queue_one_by_one(queue));
-	for (u32 i = 0; i < 100; i++)
-		assert_int_equal(run(dev, BLOCK_READ, 0, 0, buf[0], 4096), 0);
-	for (u32 i = 0; i < 640; i++)
-		alone += block_queue_one_by_one(queue);
-	assert_int_equal(alone, 630);
 	block_put(dev);
 }
 
@@ -513,7 +499,7 @@ int main(void)
 		M(test_discard_and_zeroes),
 		M(test_resize),
 		M(test_flush_failure_stays),
-		M(test_one_by_one_in_memory),
+		M(test_copies_in_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
