@@ -116,13 +116,18 @@ void pages_open_to_user(void)
 	__asm__ volatile("mov %0, %%cr3" : : "r"(pml4) : "memory");
 }
 
+void (*irq_end)(void);
+
 void trap_entry(struct frame *f)
 {
 	struct cpu *cpu = &cpus[this_cpu()];
 
 	if (f->vector >= 32 && f->vector != VECTOR_USER_RETURN) {
 		cpu->irqs[f->vector]++;
-		wrmsr(X2APIC_EOI, 0);
+		if (irq_end)
+			irq_end();
+		else
+			wrmsr(X2APIC_EOI, 0);
 		return;
 	}
 	if (!cpu->catching)

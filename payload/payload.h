@@ -105,6 +105,8 @@ bool rdmsr_faults(u32 msr, u64 *value);
 bool wrmsr_faults(u32 msr, u64 value);
 
 /* Interrupts: vectors from 32 on are counted per processor and acknowledged. */
+/* How they are, if not by the register of x2APIC mode. */
+extern void (*irq_end)(void);
 u64 irq_count(u8 vector);
 u64 irq_count_of(u32 cpu, u8 vector);
 /* Enables interrupts until @count of @vector have come, or @us have passed. */

@@ -205,7 +205,7 @@ static void print_msr(const struct msr_desc *d)
 		printf("0-%u: CONFIG, COUNT", d->count / 2 - 1);
 	else if (d->count > 1)
 		printf("0-%u", d->count - 1);
-	printf(" | %s%s | ", d->read ? "r" : "", d->write ? "w" : "");
+	printf(" | %s%s%s | ", d->read ? "r" : "", d->write ? "w" : "", d->engines ? "KVM's" : "");
 	if (d->nested)
 		printf("0x%08X", d->base + HV_X64_MSR_NESTED_OFFSET);
 	else
@@ -412,7 +412,9 @@ void tables_print(void)
 	     "| Number | Name | Access | Nested twin | Privilege; feature | Who |\n"
 	     "|---|---|---|---|---|---|");
 	print_msrs();
-	puts("\n`TSC_INVARIANT_CONTROL` is there for G and V on a host whose TSC is invariant.\n\n"
+	puts("\n`TSC_INVARIANT_CONTROL` is there for G and V on a host whose TSC is invariant. `EOI`, `ICR` and `TPR`,\n"
+	     "a hint to use them, and lazy EOI in the VP assist page are there for G, R, N and V where KVM itself\n"
+	     "has them (`CONFIG_KVM_HYPERV`); KVM serves them, and nothing counts or traces that.\n\n"
 	     "## CPUID leaves\n\n"
 	     "Registers are EAX, EBX, ECX, EDX. A leaf that is zero is there on purpose: kernels read it, and\n"
 	     "nothing is offered in it.\n\n"

@@ -23,6 +23,7 @@ struct msr_desc {
 	u64 privilege;	    /* HV_PRIV_* needed, all of them */
 	u32 feature;	    /* HV_FEATURE_* needed */
 	bool pairs;	    /* the block alternates configuration and count registers */
+	bool engines;	    /* the engine's: what comes here may not use it */
 	bool nested;	    /* also at base + 0x1000, for L0's instance */
 };
 

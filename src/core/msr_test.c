@@ -197,9 +197,7 @@ static void test_unknown_numbers_fault(void **state)
 				       0xC0000080,
 				       0x3FFFFFFF,
 				       0x40000004,
-				       HV_X64_MSR_EOI,
-				       HV_X64_MSR_ICR,
-				       HV_X64_MSR_TPR,
+				       0x40000074,
 				       0x4000008F,
 				       0x400000A0,
 				       0x400000B8,
@@ -276,6 +274,40 @@ static void test_guest_idle_ends_with_an_interrupt_or_by_itself(void **state)
 	core_test_destroy(&ct);
 }
 
+static void test_an_assist_page_offers_lazy_eoi_with_the_apics_registers(void **state)
+{
+	static const struct core_test_config without = { .privileges =
+								 ~HV_PRIV_ACCESS_INTR_CTRL_REGS };
+	struct core_test ct;
+	u32 *field;
+
+	core_test_create(&ct, &everything);
+	field = (u32 *)(ct.ram + 0x5000);
+	*field = ~0u; /* of the page below, which comes back */
+	core_test_write(ct.vp[0], HV_X64_MSR_VP_ASSIST_PAGE, 0x5000 | HV_MSR_PAGE_ENABLE);
+	assert_int_equal(fake_last(ct.vm, FAKE_LAZY_EOI).a, 0x5000);
+	assert_int_equal(*field, 0);
+	/* What is left in it when it goes is not there when it comes. */
+	*field = 1;
+	core_test_write(ct.vp[0], HV_X64_MSR_VP_ASSIST_PAGE, 0x5000);
+	assert_int_equal(fake_last(ct.vm, FAKE_LAZY_EOI).a, ~0ull);
+	assert_int_equal(*field, ~0u);
+	core_test_write(ct.vp[0], HV_X64_MSR_VP_ASSIST_PAGE, 0x6000 | HV_MSR_PAGE_ENABLE);
+	assert_int_equal(fake_last(ct.vm, FAKE_LAZY_EOI).a, 0x6000);
+	assert_int_equal(*(u32 *)(ct.ram + 0x6000), 0);
+	/* Refused, it stays. */
+	assert_int_equal(msr_write(ct.vp[0], HV_X64_MSR_VP_ASSIST_PAGE, ~0ull), VP_FAULT_GP);
+	assert_int_equal(fake_count(ct.vm, FAKE_LAZY_EOI), 3);
+	vp_reset(ct.vp[0]);
+	assert_int_equal(fake_last(ct.vm, FAKE_LAZY_EOI).a, ~0ull);
+	core_test_destroy(&ct);
+
+	core_test_create(&ct, &without);
+	core_test_write(ct.vp[0], HV_X64_MSR_VP_ASSIST_PAGE, 0x5000 | HV_MSR_PAGE_ENABLE);
+	assert_int_equal(fake_count(ct.vm, FAKE_LAZY_EOI), 0);
+	core_test_destroy(&ct);
+}
+
 /* The tables. */
 
 static void test_names_are_unique_and_name_the_number(void **state)
@@ -305,7 +337,7 @@ static void test_no_register_has_two_rows(void **state)
 	for (u32 a = 0; a < msr_row_count(); a++) {
 		const struct msr_desc *d = msr_row(a);
 
-		assert_true(d->read || d->write);
+		assert_int_equal(d->read || d->write, !d->engines);
 		assert_true(d->base >= 0x40000000 && d->base + d->count <= 0x40000200);
 		for (u32 b = 0; b < a; b++) {
 			const struct msr_desc *o = msr_row(b);
@@ -328,6 +360,7 @@ int main(void)
 		cmocka_unit_test(test_both_sides_of_a_nested_root_keep_their_own_values),
 		cmocka_unit_test(test_unknown_numbers_fault),
 		cmocka_unit_test(test_an_exit_answers_with_a_value_or_a_fault),
+		cmocka_unit_test(test_an_assist_page_offers_lazy_eoi_with_the_apics_registers),
 		cmocka_unit_test(test_the_vp_index_is_the_vps_own),
 		cmocka_unit_test(test_guest_idle_ends_with_an_interrupt_or_by_itself),
 		cmocka_unit_test(test_names_are_unique_and_name_the_number),

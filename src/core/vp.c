@@ -85,12 +85,30 @@ void vp_destroy(struct vp *vp)
 	free(vp);
 }
 
+/*
+ * With the local APIC's registers by MSR a VP is told by its assist page where no EOI is needed.
+ * Not before the field is clear: a bit left there from before would lose an EOI.
+ */
+static void assist_lazy_eoi(struct vp *vp)
+{
+	bool on = vp->assist_page.enabled;
+
+	if (!partition_has(vp->partition, HV_PRIV_ACCESS_INTR_CTRL_REGS))
+		return;
+	if (on) {
+		__atomic_store_n((u32 *)overlay_open(&vp->assist_page), 0, __ATOMIC_RELAXED);
+		overlay_close(&vp->assist_page);
+	}
+	vp->vcpu->ops->vcpu_lazy_eoi(vp->vcpu, on ? vp->assist_page.gpa : ~0ull);
+}
+
 void vp_reset(struct vp *vp)
 {
 	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++)
 		stimer_reset(&vp->stimer[i]);
 	synic_reset(&vp->synic);
 	overlay_set(vp->partition, &vp->assist_page, vp->assist_page.gpa, false);
+	assist_lazy_eoi(vp);
 	memset(vp->assist_page.own, 0, PAGE_BYTES);
 	assist_reset(vp);
 }
@@ -155,6 +173,7 @@ static enum vp_fault assist_write(struct vp *vp, u32 i, u64 value)
 			value & HV_MSR_PAGE_ENABLE) < 0)
 		return VP_FAULT_GP;
 	vp->assist_msr = value & (HV_MSR_PAGE_GPN_MASK | HV_MSR_PAGE_ENABLE);
+	assist_lazy_eoi(vp);
 	return VP_OK;
 }
 
@@ -188,6 +207,9 @@ const struct msr_desc vp_msrs[] = {
 	  .privilege = HV_PRIV_ACCESS_VP_INDEX, .nested = true },
 	{ HV_X64_MSR_VP_RUNTIME, 1, "VP_RUNTIME", runtime_read, NULL,
 	  .privilege = HV_PRIV_ACCESS_VP_RUNTIME },
+	{ HV_X64_MSR_EOI, 1, "EOI", .privilege = HV_PRIV_ACCESS_INTR_CTRL_REGS, .engines = true },
+	{ HV_X64_MSR_ICR, 1, "ICR", .privilege = HV_PRIV_ACCESS_INTR_CTRL_REGS, .engines = true },
+	{ HV_X64_MSR_TPR, 1, "TPR", .privilege = HV_PRIV_ACCESS_INTR_CTRL_REGS, .engines = true },
 	/* Linux writes it whatever the interrupt-controller privilege says. */
 	{ HV_X64_MSR_VP_ASSIST_PAGE, 1, "VP_ASSIST_PAGE", assist_read, assist_write },
 	{ HV_X64_MSR_GUEST_IDLE, 1, "GUEST_IDLE", guest_idle_read, NULL,

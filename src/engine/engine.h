@@ -177,6 +177,7 @@ struct engine_vm_config {
 	u32 max_vcpus;		/* APIC ids are below this */
 	u16 hypercall_port;	/* a 32-bit IN from here is a hypercall */
 	bool trap_msrs;		/* synthetic MSRs 0x40000000-0x400010FF exit to us */
+	bool apic_msrs;		/* but 0x40000070 to 72: EOI, ICR and TPR of the local APIC */
 	bool trap_unknown_msrs; /* with trap_msrs: so do those the back end does not know */
 };
 
@@ -277,6 +278,11 @@ struct engine_ops {
 	int (*vcpu_set_msr)(struct engine_vcpu *vcpu, u32 index, u64 value);
 	/* 1: the local APIC holds an interrupt the guest has not taken (masked or not); 0: none. */
 	int (*vcpu_irq_pending)(struct engine_vcpu *vcpu);
+	/*
+	 * From now on bit 0 of the byte at @gpa tells the guest that it need not write an EOI: it
+	 * clears the bit instead (TLFS: lazy EOI). ~0: no more. The vCPU is not in the guest.
+	 */
+	int (*vcpu_lazy_eoi)(struct engine_vcpu *vcpu, u64 gpa);
 	/* The local APIC's registers; a set keeps its id. The vCPU is not in the guest. */
 	int (*vcpu_get_lapic)(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES]);
 	int (*vcpu_set_lapic)(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTES]);
@@ -295,6 +301,7 @@ struct engine_ops {
 struct engine {
 	const struct engine_ops *ops;
 	void *ctx;
+	bool apic_msrs; /* it can do what engine_vm_config's of that name asks for */
 };
 
 static inline int engine_vm_create(struct engine *e, const struct engine_vm_config *cfg,

@@ -413,6 +413,11 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 	/* A root sees the processor's invariant TSC as it is; nobody controls it. */
 	if (cpu->invariant_tsc && !m->role->hv_pages)
 		pc.privileges |= HV_PRIV_ACCESS_TSC_INVARIANT;
+	/* The local APICs of this VM, so not of L0's partition. */
+	if (hv == &m->hv && m->engine->apic_msrs) {
+		pc.privileges |= HV_PRIV_ACCESS_INTR_CTRL_REGS;
+		pc.hints |= HV_HINT_APIC_MSRS;
+	}
 	if (m->role->hv_pages) {
 		pc.hv_pages_gpa = hv_pages_gpa;
 		ret = create_hv_pages(m, &m->hv_pages[hv == &m->outer_hv], hv_pages_gpa, cfg->cpus);
@@ -581,7 +586,8 @@ static int create_engine_side(struct machine *m, const struct machine_config *cf
 {
 	const struct engine_vm_config vc = { .max_vcpus = cfg->cpus,
 					     .hypercall_port = HYPERCALL_PORT,
-					     .trap_msrs = true };
+					     .trap_msrs = true,
+					     .apic_msrs = m->engine->apic_msrs };
 	int ret = cpu_model_init(cpu, m->engine);
 
 	if (ret)

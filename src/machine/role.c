@@ -5,9 +5,9 @@
 #include <string.h>
 
 /*
- * Not offered: APIC registers by MSR (the local APIC is the engine's), TLB flush
- * by hypercall (a user-space hypervisor cannot flush another processor's TLB).
- * AccessTscInvariant is added by the machine where the host has an invariant TSC.
+ * Not offered: TLB flush by hypercall (a user-space hypervisor cannot flush another
+ * processor's TLB). Added by the machine: AccessTscInvariant where the host has an invariant
+ * TSC, AccessIntrCtrlRegs and its hint where the engine's local APICs have these registers.
  */
 #define PRIVILEGES_COMMON                                                                          \
 	(HV_PRIV_ACCESS_VP_RUNTIME | HV_PRIV_ACCESS_REF_COUNTER | HV_PRIV_ACCESS_SYNIC_REGS |      \

@@ -488,6 +488,12 @@ static int vcpu_irq_pending(struct engine_vcpu *vcpu)
 	return __atomic_load_n(&fake_vcpu(vcpu)->irq_pending, __ATOMIC_ACQUIRE);
 }
 
+static int vcpu_lazy_eoi(struct engine_vcpu *vcpu, u64 gpa)
+{
+	record(fake_vcpu(vcpu)->vm, FAKE_LAZY_EOI, gpa, 0, vcpu->id);
+	return 0;
+}
+
 static int vcpu_get_lapic(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES])
 {
 	memcpy(regs, fake_vcpu(vcpu)->lapic, ENGINE_LAPIC_BYTES);
@@ -583,6 +589,7 @@ const struct engine_ops fake_ops = {
 	.vcpu_get_msr = vcpu_get_msr,
 	.vcpu_set_msr = vcpu_set_msr,
 	.vcpu_irq_pending = vcpu_irq_pending,
+	.vcpu_lazy_eoi = vcpu_lazy_eoi,
 	.vcpu_get_lapic = vcpu_get_lapic,
 	.vcpu_set_lapic = vcpu_set_lapic,
 	.vcpu_get_xsave = vcpu_get_xsave,

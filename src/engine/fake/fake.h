@@ -35,6 +35,7 @@ enum fake_call {
 	FAKE_SET_MSR,	   /* a: index, b: value, c: vCPU id */
 	FAKE_DROP,	   /* a: RIP, b: flags, c: vCPU id */
 	FAKE_EXTINT,	   /* b: vector, c: vCPU id */
+	FAKE_LAZY_EOI,	   /* a: address or ~0, c: vCPU id */
 	FAKE_SET_LAPIC,	   /* c: vCPU id */
 	FAKE_SET_XSAVE,	   /* c: vCPU id */
 	FAKE_CALLS,

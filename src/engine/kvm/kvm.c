@@ -76,7 +76,8 @@ static int vm_create(void *ctx, const struct engine_vm_config *cfg, struct engin
 	*vm = (struct kvm_vm){ .vm.ops = &kvm_engine_ops,
 			       .engine = e,
 			       .max_vcpus = cfg->max_vcpus,
-			       .hypercall_port = cfg->hypercall_port };
+			       .hypercall_port = cfg->hypercall_port,
+			       .apic_msrs = cfg->apic_msrs };
 	pthread_mutex_init(&vm->lock, NULL);
 	list_init(&vm->vcpus);
 	vm->fd = kvm_ioctl(e->fd, KVM_CREATE_VM, NULL);
@@ -425,6 +426,7 @@ const struct engine_ops kvm_engine_ops = {
 	.vcpu_get_msr = kvm_vcpu_get_msr,
 	.vcpu_set_msr = kvm_vcpu_set_msr,
 	.vcpu_irq_pending = kvm_vcpu_irq_pending,
+	.vcpu_lazy_eoi = kvm_vcpu_lazy_eoi,
 	.vcpu_get_lapic = kvm_vcpu_get_lapic,
 	.vcpu_set_lapic = kvm_vcpu_set_lapic,
 	.vcpu_get_xsave = kvm_vcpu_get_xsave,
@@ -454,7 +456,11 @@ int kvm_engine_open(struct engine *out)
 		return ret;
 	}
 	e->run_bytes = (size_t)ret;
-	*out = (struct engine){ .ops = &kvm_engine_ops, .ctx = e };
+	*out = (struct engine){
+		.ops = &kvm_engine_ops,
+		.ctx = e,
+		.apic_msrs = kvm_ioctl(e->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_HYPERV) > 0,
+	};
 	return 0;
 }
 

@@ -27,6 +27,7 @@ struct kvm_vm {
 	int fd;
 	u32 max_vcpus;
 	u16 hypercall_port;
+	bool apic_msrs;
 	int xsave_bytes; /* of an area as the kernel writes it; 0: a page, no more is said */
 	u64 tsc_offset;	 /* atomic; the same for all vCPUs: guest TSC = host TSC + offset */
 	u64 apic_hz;
@@ -119,6 +120,7 @@ int kvm_vcpu_set_activity(struct engine_vcpu *vcpu, enum engine_activity activit
 int kvm_vcpu_get_msr(struct engine_vcpu *vcpu, u32 index, u64 *value);
 int kvm_vcpu_set_msr(struct engine_vcpu *vcpu, u32 index, u64 value);
 int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu);
+int kvm_vcpu_lazy_eoi(struct engine_vcpu *vcpu, u64 gpa);
 int kvm_vcpu_get_lapic(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES]);
 int kvm_vcpu_set_lapic(struct engine_vcpu *vcpu, const u8 regs[ENGINE_LAPIC_BYTES]);
 int kvm_vcpu_get_xsave(struct engine_vcpu *vcpu, u8 area[ENGINE_XSAVE_BYTES]);

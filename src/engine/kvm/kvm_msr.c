@@ -11,6 +11,9 @@
 
 #define SYNTHETIC_FIRST 0x40000000u
 #define SYNTHETIC_COUNT 0x1100u
+/* EOI, ICR and TPR: for a guest with "Hv#1" in its CPUID KVM has these itself. */
+#define APIC_FIRST 0x70u
+#define APIC_BITS  0x07u
 
 /* Where processors have registers; KVM knows no other but the synthetic ones. */
 static const u32 range_base[KVM_MSR_RANGES] = { 0, 0xC0000000, 0xC0010000 };
@@ -27,12 +30,13 @@ static bool is_local_apics(u32 index)
 static int filter_locked(struct kvm_vm *vm)
 {
 	static u8 deny_all[SYNTHETIC_COUNT / 8];
+	static u8 deny_rest[SYNTHETIC_COUNT / 8] = { [APIC_FIRST / 8] = APIC_BITS };
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
 		.ranges = { { .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
 			      .nmsrs = SYNTHETIC_COUNT,
 			      .base = SYNTHETIC_FIRST,
-			      .bitmap = deny_all } },
+			      .bitmap = vm->apic_msrs ? deny_rest : deny_all } },
 	};
 	u32 n = 1;
 

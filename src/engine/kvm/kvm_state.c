@@ -379,6 +379,14 @@ int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu)
 	return any != 0;
 }
 
+/* Part of KVM's own Hyper-V interface, of which the guest sees nothing else. */
+#define HV_VP_ASSIST_PAGE 0x40000073u
+
+int kvm_vcpu_lazy_eoi(struct engine_vcpu *vcpu, u64 gpa)
+{
+	return kvm_vcpu_set_msr(vcpu, HV_VP_ASSIST_PAGE, gpa == ~0ull ? 0 : gpa | 1);
+}
+
 static_assert(sizeof(struct kvm_lapic_state) == ENGINE_LAPIC_BYTES, "registers as they are shown");
 
 int kvm_vcpu_get_lapic(struct engine_vcpu *vcpu, u8 regs[ENGINE_LAPIC_BYTES])
