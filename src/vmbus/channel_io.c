@@ -19,10 +19,15 @@
  * been apart lately; where that is more than PACE_MAX_NS it does not wait.
  */
 #define HOLD_ANSWERS 8u
+#define HOLD_LARGE   (64 * KIB) /* counts twice: the guest has work with those before */
 #define PACE_PACKETS 32u
 #define PACE_MAX_NS  (500 * NS_PER_US)
+/* The next packet is waited for as long as so many signals to the guest take, on this host. */
+#define POLL_SIGNALS 32u
 #define LOOK_TRIES   65536u /* where the clock stands */
 #define REST_MAX     256u   /* runs without a look, after some in vain */
+#define LOOKS_MAX    16u    /* for next packets, before others on the loop get a turn */
+#define LOOK_AGAIN   2
 
 static void drain_run(struct loop_work *w);
 static void flush_run(struct loop_work *w);
@@ -45,8 +50,9 @@ void channel_io_init(struct vmbus_channel *ch)
 	loop_work_init(&ch->flush_work, flush_run);
 	ch->live = ch->in_core = ch->suboffers = false;
 	ch->lulled = ch->room_due = ch->signal_due = ch->holding = false;
-	ch->rest = ch->rest_next = ch->unsignalled = ch->pace_packets = 0;
-	ch->pace_ns = 0;
+	ch->hold = ch->next = (struct channel_look){ 0 };
+	ch->unsignalled = ch->pace_packets = 0;
+	ch->pace_ns = ch->signal_ns = 0;
 	ch->owed = ch->reserve_wanted = ch->send_wanted = 0;
 	ch->data = NULL;
 	memset(&ch->stats, 0, sizeof(ch->stats));
@@ -91,8 +97,15 @@ static void show(struct vmbus_channel *ch)
 /* One signal for both directions, and none for what the guest has found by itself. */
 static void signal_due(struct vmbus_channel *ch)
 {
-	if (ch->live && (ch->room_due || (ch->signal_due && vmbus_ring_unheard(&ch->ring))))
+	if (ch->live && (ch->room_due || (ch->signal_due && vmbus_ring_unheard(&ch->ring)))) {
+		u64 from = loop_now_ns(ch->loop);
+
 		channel_interrupt(ch);
+		/* The least it took, forgotten slowly: others may have this processor meanwhile. */
+		ch->signal_ns = min_u64(loop_now_ns(ch->loop) - from,
+					ch->signal_ns ? ch->signal_ns + ch->signal_ns / 16 + 1
+						      : UINT64_MAX);
+	}
 	ch->room_due = ch->signal_due = ch->holding = false;
 	ch->unsignalled = 0;
 }
@@ -159,7 +172,7 @@ static int deliver(struct vmbus_channel *ch)
 		count(&ch->stats.packets);
 		ch->delivered = true;
 		ch->pace_packets++;
-		ch->unsignalled++;
+		ch->unsignalled += pkt.data_bytes < HOLD_LARGE ? 1 : 2;
 		return 1;
 	}
 	if (pkt.wants_completion && ch->owed) {
@@ -200,7 +213,7 @@ static int drain_some(struct vmbus_channel *ch, u32 *budget)
 	return ret;
 }
 
-/* How far packets are apart, ns; UINT64_MAX: too far. */
+/* How far packets are apart, ns; 0: not known yet. */
 static u64 pace(struct vmbus_channel *ch, u64 now)
 {
 	if (ch->pace_packets >= PACE_PACKETS) {
@@ -212,9 +225,33 @@ static u64 pace(struct vmbus_channel *ch, u64 now)
 }
 
 /*
+ * Looks for a packet for so long. After a look in vain, as with a guest that waits for each answer,
+ * the next ones are rarer, unless it is @again one of a row.
+ */
+static bool look(struct vmbus_channel *ch, struct channel_look *l, u64 from, u64 ns, bool again)
+{
+	u32 tries = 0;
+
+	if (l->rest && !again) {
+		l->rest--;
+		return false;
+	}
+	do {
+		if (vmbus_ring_in_pending(&ch->ring)) {
+			l->rest_next = 0;
+			return true;
+		}
+	} while (loop_now_ns(ch->loop) - from < ns && ++tries < LOOK_TRIES);
+	if (!again) {
+		l->rest_next = l->rest_next ? (u32)min_u64(2 * l->rest_next, REST_MAX) : 1;
+		l->rest = l->rest_next;
+	}
+	return false;
+}
+
+/*
  * A signal interrupts a VP that often is about to send the next packets. So where a device answers
- * at once, it waits while they come: the answers are in the ring already. Looks in vain, as with a
- * guest that waits for each answer, make the next ones rarer.
+ * at once, it waits while they come: the answers are in the ring already.
  */
 static bool more_comes(struct vmbus_channel *ch)
 {
@@ -224,28 +261,23 @@ static bool more_comes(struct vmbus_channel *ch)
 		return false;
 	now = loop_now_ns(ch->loop);
 	gap = pace(ch, now);
-	if (!gap || gap > PACE_MAX_NS || ch->unsignalled >= HOLD_ANSWERS)
+	if (!gap || gap > PACE_MAX_NS || ch->unsignalled >= HOLD_ANSWERS ||
+	    !look(ch, &ch->hold, now, 2 * gap, ch->holding))
 		return false;
-	if (!ch->holding) {
-		if (ch->rest) {
-			ch->rest--;
-			return false;
-		}
-		ch->holding = true;
-		ch->found = false;
-	}
-	for (u32 i = 0; i < LOOK_TRIES && loop_now_ns(ch->loop) - now < 2 * gap; i++) {
-		if (vmbus_ring_in_pending(&ch->ring)) {
-			ch->found = true;
-			ch->rest_next = 0;
-			return true;
-		}
-	}
-	if (!ch->found) {
-		ch->rest_next = ch->rest_next ? (u32)min_u64(2 * ch->rest_next, REST_MAX) : 1;
-		ch->rest = ch->rest_next;
-	}
-	return false;
+	ch->holding = true;
+	return true;
+}
+
+/*
+ * All is answered. Where the next packet is worth waiting for, compared with what it costs that the
+ * guest signals it and this thread wakes, the guest need not.
+ */
+static bool next_comes(struct vmbus_channel *ch)
+{
+	u64 gap = ch->pace_ns, most = POLL_SIGNALS * ch->signal_ns;
+
+	return ops_of(ch)->poll_owed && ch->live && !ch->owed && gap && gap < most &&
+	       look(ch, &ch->next, loop_now_ns(ch->loop), min_u64(2 * gap, most), false);
 }
 
 /*
@@ -281,6 +313,7 @@ static void drain_run(struct loop_work *w)
 {
 	struct vmbus_channel *ch = container_of(w, struct vmbus_channel, drain_work);
 	u32 budget = DRAIN_BUDGET;
+	u32 looks = 0;
 	int ret;
 
 	if (!ch->live)
@@ -296,9 +329,11 @@ static void drain_run(struct loop_work *w)
 		while (ret == 0 && budget && more_comes(ch));
 		signal_due(ch);
 		/* Stalled, it stays masked: new packets change nothing. */
+		if (ret == 0 && budget && next_comes(ch))
+			ret = ++looks < LOOKS_MAX ? 1 : LOOK_AGAIN;
 	} while (ch->live && budget &&
 		 (ret == 1 || (ret == 0 && !polled(ch) && vmbus_ring_unmask_and_check(&ch->ring))));
-	if (ret == 1 && ch->live)
+	if (ret > 0 && ch->live)
 		loop_post(ch->loop, &ch->drain_work);
 	update_wish(ch);
 	ch->in_core = false;

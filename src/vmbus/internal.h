@@ -87,15 +87,19 @@ struct vmbus_channel {
 	bool suboffers; /* after the next flush */
 	bool delivered;
 	bool room_due, signal_due; /* the guest is to be told of room, of something to read */
-	bool holding, found;	   /* the signal waits for more answers; some came */
-	u32 unsignalled;	   /* packets since the last signal */
+	bool holding;		   /* the signal waits for more answers, and some came */
+	u32 unsignalled;	   /* packets since the last signal, large ones twice */
 	u64 pace_since, pace_ns;   /* how far packets are apart */
 	u32 pace_packets;
-	u32 rest, rest_next;	/* runs until the next look for packets; and after one in vain */
-	struct loop_timer lull; /* armed while signals are off and completions are owed */
-	u64 lull_completions;	/* stats.completions when it was armed */
-	bool lulled;		/* nothing completed for a while: signals, please */
-	u32 owed;		/* completions */
+	u64 signal_ns; /* what a signal costs */
+	struct channel_look {
+		u32 rest,
+			rest_next; /* runs until the next look for packets; and after one in vain */
+	} hold, next;
+	struct loop_timer lull;		 /* armed while signals are off and completions are owed */
+	u64 lull_completions;		 /* stats.completions when it was armed */
+	bool lulled;			 /* nothing completed for a while: signals, please */
+	u32 owed;			 /* completions */
 	u32 reserve_wanted, send_wanted; /* bytes of room waited for; 0: not waiting */
 	char fail_reason[128];
 	void *data;
