@@ -104,8 +104,10 @@ bool trap_catch_user(void (*fn)(void *), void *arg, u32 iopl, struct trap *t);
 bool rdmsr_faults(u32 msr, u64 *value);
 bool wrmsr_faults(u32 msr, u64 value);
 
-/* Interrupts: vectors from 32 on are counted per processor and acknowledged. */
-/* How they are, if not by the register of x2APIC mode. */
+/*
+ * Interrupts: vectors from 32 on are counted per processor and acknowledged, by irq_end, or
+ * while that is NULL by the register of x2APIC mode.
+ */
 extern void (*irq_end)(void);
 u64 irq_count(u8 vector);
 u64 irq_count_of(u32 cpu, u8 vector);

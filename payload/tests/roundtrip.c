@@ -19,9 +19,10 @@ static void once_out(void)
 	out8(0x80, 0); /* nobody's port */
 }
 
-/* It is decoded, checked and looked up, and does nothing: there is no such connection. */
-/* A connection that nobody has. With an event flag the hypercall page traps at once, as for any
- * other call. */
+/*
+ * It is decoded, checked and looked up, and does nothing: nobody has that connection. With an event
+ * flag the hypercall page traps at once, as for any other call.
+ */
 #define NOBODY (1ull << 32 | 0xFFFFFF)
 
 static void once_hypercall(void)

@@ -421,8 +421,7 @@ static void test_no_space(void **state)
 	assert_int_equal(system(command), 0);
 }
 
-/* What is no larger than COPY_MAX is copied at once, and the ring comes with the first that is not.
- */
+/* The ring comes with the first that is larger than COPY_MAX. */
 static void test_copies_in_memory(void **state)
 {
 	static u8 buf[132 * KIB] __attribute__((aligned(4096)));

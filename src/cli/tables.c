@@ -422,7 +422,8 @@ void tables_print(void)
 	     "|---|---|---|");
 	print_leaves();
 	puts("\nWhat differs by role (a guest or L1VH on a host whose TSC is invariant has bit 15 of 3.EAX\n"
-	     "as well):\n\n"
+	     "as well; where KVM has the local APIC's registers, G, R, N and V have bit 4 of 3.EAX and bit 3\n"
+	     "of 4.EAX):\n\n"
 	     "| | Offer | 3.EAX | 3.EBX | 3.EDX | 4.EAX |\n"
 	     "|---|---|---|---|---|---|");
 	print_leaves_of_roles();

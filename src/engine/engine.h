@@ -280,7 +280,8 @@ struct engine_ops {
 	int (*vcpu_irq_pending)(struct engine_vcpu *vcpu);
 	/*
 	 * From now on bit 0 of the byte at @gpa tells the guest that it need not write an EOI: it
-	 * clears the bit instead (TLFS: lazy EOI). ~0: no more. The vCPU is not in the guest.
+	 * clears the bit instead (TLFS: lazy EOI). ~0, or an error: no more. The vCPU is not in
+	 * the guest.
 	 */
 	int (*vcpu_lazy_eoi)(struct engine_vcpu *vcpu, u64 gpa);
 	/* The local APIC's registers; a set keeps its id. The vCPU is not in the guest. */

@@ -27,7 +27,6 @@
 #define LOOK_TRIES   65536u /* where the clock stands */
 #define REST_MAX     256u   /* runs without a look, after some in vain */
 #define LOOKS_MAX    16u    /* for next packets, before others on the loop get a turn */
-#define LOOK_AGAIN   2
 
 static void drain_run(struct loop_work *w);
 static void flush_run(struct loop_work *w);
@@ -94,17 +93,24 @@ static void show(struct vmbus_channel *ch)
 	}
 }
 
+/* The least it took, forgotten slowly: others may have this processor meanwhile. */
+static void timed_interrupt(struct vmbus_channel *ch)
+{
+	u64 from = loop_now_ns(ch->loop);
+	u64 most = ch->signal_ns ? ch->signal_ns + ch->signal_ns / 16 + 1 : UINT64_MAX;
+
+	channel_interrupt(ch);
+	ch->signal_ns = min_u64(loop_now_ns(ch->loop) - from, most);
+}
+
 /* One signal for both directions, and none for what the guest has found by itself. */
 static void signal_due(struct vmbus_channel *ch)
 {
 	if (ch->live && (ch->room_due || (ch->signal_due && vmbus_ring_unheard(&ch->ring)))) {
-		u64 from = loop_now_ns(ch->loop);
-
-		channel_interrupt(ch);
-		/* The least it took, forgotten slowly: others may have this processor meanwhile. */
-		ch->signal_ns = min_u64(loop_now_ns(ch->loop) - from,
-					ch->signal_ns ? ch->signal_ns + ch->signal_ns / 16 + 1
-						      : UINT64_MAX);
+		if (ops_of(ch)->poll_owed)
+			timed_interrupt(ch);
+		else
+			channel_interrupt(ch);
 	}
 	ch->room_due = ch->signal_due = ch->holding = false;
 	ch->unsignalled = 0;
@@ -274,10 +280,13 @@ static bool more_comes(struct vmbus_channel *ch)
  */
 static bool next_comes(struct vmbus_channel *ch)
 {
-	u64 gap = ch->pace_ns, most = POLL_SIGNALS * ch->signal_ns;
+	u64 now, gap, most = POLL_SIGNALS * ch->signal_ns;
 
-	return ops_of(ch)->poll_owed && ch->live && !ch->owed && gap && gap < most &&
-	       look(ch, &ch->next, loop_now_ns(ch->loop), min_u64(2 * gap, most), false);
+	if (!ops_of(ch)->poll_owed || !ch->live || ch->owed)
+		return false;
+	now = loop_now_ns(ch->loop);
+	gap = pace(ch, now);
+	return gap && gap < most && look(ch, &ch->next, now, min_u64(2 * gap, most), false);
 }
 
 /*
@@ -312,8 +321,7 @@ static bool polled(struct vmbus_channel *ch)
 static void drain_run(struct loop_work *w)
 {
 	struct vmbus_channel *ch = container_of(w, struct vmbus_channel, drain_work);
-	u32 budget = DRAIN_BUDGET;
-	u32 looks = 0;
+	u32 budget = DRAIN_BUDGET, looks = LOOKS_MAX;
 	int ret;
 
 	if (!ch->live)
@@ -328,12 +336,14 @@ static void drain_run(struct loop_work *w)
 			ret = drain_some(ch, &budget);
 		while (ret == 0 && budget && more_comes(ch));
 		signal_due(ch);
+		if (ret == 0 && budget && next_comes(ch)) {
+			ret = 1;
+			budget = --looks ? budget : 0;
+		}
 		/* Stalled, it stays masked: new packets change nothing. */
-		if (ret == 0 && budget && next_comes(ch))
-			ret = ++looks < LOOKS_MAX ? 1 : LOOK_AGAIN;
 	} while (ch->live && budget &&
 		 (ret == 1 || (ret == 0 && !polled(ch) && vmbus_ring_unmask_and_check(&ch->ring))));
-	if (ret > 0 && ch->live)
+	if (ret == 1 && ch->live)
 		loop_post(ch->loop, &ch->drain_work);
 	update_wish(ch);
 	ch->in_core = false;

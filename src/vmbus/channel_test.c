@@ -90,6 +90,7 @@ static int start(bool threaded)
 	memset(&d, 0, sizeof(d));
 	d.complete = true;
 	ops.threaded = threaded;
+	ops.poll_owed = 0;
 	guest_init(&g, NULL);
 	assert_int_equal(vmbus_offer(g.srv, &o, NULL), 0);
 	guest_connect(&g, VMBUS_VERSION(5, 3), 0);
@@ -238,7 +239,6 @@ static void answers_to_a_busy_sender_share_a_signal(void **state)
 	assert_int_equal(burst(5, false), 1);
 	assert_int_equal(sender.packets, 0);
 	assert_int_equal(c.to_host.hdr->interrupt_mask, 0);
-	ops.poll_owed = 0;
 }
 
 /* Where packets come faster than signals would pay, the next one needs none. */
@@ -258,7 +258,6 @@ static void the_next_packet_needs_no_signal(void **state)
 	/* One that comes late is signalled again. */
 	assert_int_equal(c.to_host.hdr->interrupt_mask, 0);
 	assert_int_equal(burst(1, false), 1);
-	ops.poll_owed = 0;
 }
 
 /* Completions from outside of callbacks: visible after the round, one signal. */

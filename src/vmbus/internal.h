@@ -92,9 +92,9 @@ struct vmbus_channel {
 	u64 pace_since, pace_ns;   /* how far packets are apart */
 	u32 pace_packets;
 	u64 signal_ns; /* what a signal costs */
+	/* Runs until the next look for packets; and how many after one in vain. */
 	struct channel_look {
-		u32 rest,
-			rest_next; /* runs until the next look for packets; and after one in vain */
+		u32 rest, rest_next;
 	} hold, next;
 	struct loop_timer lull;		 /* armed while signals are off and completions are owed */
 	u64 lull_completions;		 /* stats.completions when it was armed */

@@ -410,7 +410,6 @@ bool vmbus_ring_in_pending(struct vmbus_ring *r)
 
 bool vmbus_ring_unheard(struct vmbus_ring *r)
 {
-	full_barrier();
 	return !guest_load(&r->out.hdr->interrupt_mask) && vmbus_ring_out_pending(r);
 }
 

@@ -149,8 +149,10 @@ void vmbus_ring_unreserve(struct vmbus_ring *r, u32 bytes);
 bool vmbus_ring_want(struct vmbus_ring *r, u32 bytes);
 /* Whether there is more in `in` than was consumed. */
 bool vmbus_ring_in_pending(struct vmbus_ring *r);
-/* Whether the guest has something to read in `out` and is not at it: a signal that waited is for
- * that. */
+/*
+ * Whether a signal that waited since vmbus_ring_publish_write() is still needed: there is something
+ * to read in `out`, and the guest is not at it.
+ */
 bool vmbus_ring_unheard(struct vmbus_ring *r);
 /* Something published in `out` that the guest has not read yet. */
 bool vmbus_ring_out_pending(struct vmbus_ring *r);

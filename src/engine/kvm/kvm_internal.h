@@ -21,13 +21,17 @@ struct kvm_engine {
 	size_t run_bytes; /* of a vCPU's shared area */
 };
 
+/* Registers of KVM's own Hyper-V interface; after EOI come ICR and TPR. */
+#define KVM_HV_EOI	      0x40000070u
+#define KVM_HV_VP_ASSIST_PAGE 0x40000073u
+
 struct kvm_vm {
 	struct engine_vm vm;
 	struct kvm_engine *engine;
 	int fd;
 	u32 max_vcpus;
 	u16 hypercall_port;
-	bool apic_msrs;
+	bool apic_msrs;	 /* EOI, ICR and TPR by MSR are KVM's */
 	int xsave_bytes; /* of an area as the kernel writes it; 0: a page, no more is said */
 	u64 tsc_offset;	 /* atomic; the same for all vCPUs: guest TSC = host TSC + offset */
 	u64 apic_hz;

@@ -12,7 +12,7 @@
 #define SYNTHETIC_FIRST 0x40000000u
 #define SYNTHETIC_COUNT 0x1100u
 /* EOI, ICR and TPR: for a guest with "Hv#1" in its CPUID KVM has these itself. */
-#define APIC_FIRST 0x70u
+#define APIC_FIRST (KVM_HV_EOI - SYNTHETIC_FIRST)
 #define APIC_BITS  0x07u
 
 /* Where processors have registers; KVM knows no other but the synthetic ones. */

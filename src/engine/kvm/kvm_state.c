@@ -379,12 +379,17 @@ int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu)
 	return any != 0;
 }
 
-/* Part of KVM's own Hyper-V interface, of which the guest sees nothing else. */
-#define HV_VP_ASSIST_PAGE 0x40000073u
-
+/*
+ * Part of KVM's own Hyper-V interface, of which the guest sees nothing else. KVM keeps the page it
+ * had if it does not take the new one.
+ */
 int kvm_vcpu_lazy_eoi(struct engine_vcpu *vcpu, u64 gpa)
 {
-	return kvm_vcpu_set_msr(vcpu, HV_VP_ASSIST_PAGE, gpa == ~0ull ? 0 : gpa | 1);
+	int ret = kvm_vcpu_set_msr(vcpu, KVM_HV_VP_ASSIST_PAGE, 0);
+
+	if (ret || gpa == ~0ull)
+		return ret;
+	return kvm_vcpu_set_msr(vcpu, KVM_HV_VP_ASSIST_PAGE, gpa | 1);
 }
 
 static_assert(sizeof(struct kvm_lapic_state) == ENGINE_LAPIC_BYTES, "registers as they are shown");
