@@ -20,7 +20,7 @@ loop() {{ n=0; while [ $n -lt {LOOPS} ]; do n=$((n + 1)); done; }}
 work() {{ echo @work; loop; dd if=/dev/zero bs=64k count={MEGABYTES * 16} 2>/dev/null | md5sum >/dev/null; echo @worked; }}
 """
 GUEST = "echo @user\n" + WORK + f"""work; stty -F /dev/ttyS1 raw; echo @still; sleep 3; echo @bytes
-dd if=/dev/zero of=/dev/ttyS1 bs={BYTES} count=1 2>/dev/null; echo @written; sleep 3; echo @over
+dd if=/dev/zero of=/dev/ttyS1 bs={BYTES} count=1 2>/dev/null; echo @written; sleep 3; echo @over; sleep 60
 """
 
 MACHINE = os.environ.get("MACHINE", "pc")    # QEMU's default
@@ -38,7 +38,7 @@ cat /vm/*-6.12 /usr/share/seabios/bios-256k.bin /usr/share/qemu/*.bin >/dev/null
 qemu-system-x86_64 -accel $ACCEL -cpu host -machine $MACHINE -m 128 -nodefaults -display none -no-reboot -kernel /vm/vmlinuz-6.12 \
 	-initrd /vm/initrd-6.12 -append "console=ttyS0 quiet panic=-1 nosoftlockup" -serial stdio -serial null \
 	-drive file=a.img,format=raw,if=none,id=d -device virtio-blk-pci,drive=d </dev/null 2>err | while read -r l; do
-	echo "$l"; case $l in @still*|@written*) grep HYP: /proc/interrupts;; esac
+	echo "$l"; case $l in @over*) kill $(pidof qemu-system-x86_64);; @still*|@written*) grep HYP: /proc/interrupts;; esac
 done; cat err; echo @end
 """ % GUEST
 
@@ -143,7 +143,7 @@ class Bench:
         return {what: seen[last] - seen[first] for what, first, last in (
             ("boot", "@start", "@user"), ("work", "@work", "@worked"), ("bytes", "@bytes", "@written")) if last in seen}
 
-    def child(self):
+    def child(self, *options):
         name, looks = f"bench-{os.getpid()}", []
 
         def look(mark):
@@ -151,7 +151,7 @@ class Bench:
                 looks.append(json.loads(output(self.nestor, "stat", name, "--json") or "{}").get("children"))
 
         seen, text = marks([self.nestor, "run", "--name", name, "--role", "nested-root", "--kernel", self.root_kernel,
-                            "--cpus", "2", "--memory", "1G", "--disk", self.image + ",ro", "--append",
+                            "--cpus", "2", "--memory", "1G", *options, "--disk", self.image + ",ro", "--append",
                             "root=LABEL=nestor-mshv", "--", "sh", "-c", "ACCEL=mshv\n" + HOST], "@end", look)
         got = self.times(seen)
         hyp = [sum(map(int, re.findall(r"\b\d+\b", l))) for l in re.findall(r"HYP:(.*)$", text, re.M)]
@@ -160,6 +160,9 @@ class Bench:
             got.update(intercepts=ports, hypercalls=(looks[1]["hypercalls"] - looks[0]["hypercalls"]) / ports,
                        interrupts=(hyp[1] - hyp[0]) / ports, whole=looks[1]["hypercalls_per_intercept"])
         return got
+
+    def dispatched(self):
+        return self.child("--scheduler", "root")
 
     def beside(self):
         seen, _ = marks(["unshare", "-m", "chroot", self.tree, "sh", "-c", "ACCEL=kvm\n" + HOST], "@end")

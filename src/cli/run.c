@@ -206,6 +206,16 @@ static int set_nested_vp_index(void *cfg, const char *value, struct error *err)
 						  : error_set(err, -EINVAL, "not same or reversed");
 }
 
+static int set_scheduler(void *cfg, const char *value, struct error *err)
+{
+	bool root = !strcmp(value, "root");
+
+	((struct run_config *)cfg)->machine.root_scheduler = root;
+	return root || !strcmp(value, "hypervisor")
+		       ? 0
+		       : error_set(err, -EINVAL, "not hypervisor or root");
+}
+
 static int set_json(void *cfg, const char *value, struct error *err)
 {
 	((struct run_config *)cfg)->json = true;
@@ -252,6 +262,9 @@ const struct option_row run_options[] = {
 	  set_nested_vp_index },
 	{ "donated-pages", "fault|ignore",
 	  "what happens when a root touches memory it deposited (default fault)", set_donated },
+	{ "scheduler", "hypervisor|root",
+	  "who runs the VPs of child partitions (default hypervisor); root: HvCallDispatchVp",
+	  set_scheduler },
 	{ "fail", FAIL_SYNTAX,
 	  "make a hypercall fail: the Nth or each, after K elements, with that status", set_fail },
 	{ "trace", "FILE", "write all events: FILE.json for Perfetto, else lines of text",
@@ -383,6 +396,26 @@ static int check_fails(const struct run_config *rc, struct error *err)
 	return 0;
 }
 
+static int check_scheduler(const struct run_config *rc, const struct engine *engine,
+			   struct error *err)
+{
+	const struct role_profile *role = &role_profiles[rc->machine.role];
+
+	if (!rc->machine.root_scheduler)
+		return 0;
+	if (!(role->offer.privileges & HV_PRIV_CREATE_PARTITIONS))
+		return error_set(err, -EINVAL,
+				 "--scheduler root: role %s has no children to schedule",
+				 role->name);
+	return engine->halt_exits
+		       ? 0
+		       : error_set(
+				 err, -EPERM,
+				 "--scheduler root needs an event of the kernel's performance "
+				 "counters to learn that a processor halts, and may not have it: "
+				 "run as root, or set the sysctl kernel.perf_event_paranoid to 1");
+}
+
 static int run_machine(struct run_config *rc, struct watch *w, struct error *err)
 {
 	struct machine *m = NULL;
@@ -393,6 +426,11 @@ static int run_machine(struct run_config *rc, struct watch *w, struct error *err
 
 	if (ret)
 		return error_errno(err, ret, "/dev/kvm");
+	ret = check_scheduler(rc, &engine, err);
+	if (ret) {
+		status = EXIT_USAGE;
+		goto close;
+	}
 	ret = machine_create(&engine, &rc->machine, &m, err);
 	if (ret) {
 		status = err->of_input || ret == -ENOMEM ? EXIT_USAGE : EXIT_NESTOR;

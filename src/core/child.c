@@ -175,7 +175,8 @@ static int create(struct partition *parent, const struct hv_input_create_partiti
 	const struct engine_vm_config vc = { .max_vcpus = CHILD_VPS_MAX,
 					     .hypercall_port = HYPERCALL_PORT,
 					     .trap_msrs = true,
-					     .trap_unknown_msrs = true };
+					     .trap_unknown_msrs = true,
+					     .halt_exits = parent->hv->root_scheduler };
 	struct child *c = child_alloc(parent, in);
 	struct engine_vm *vm = NULL;
 	int ret = c ? engine_vm_create(parent->hv->engine, &vc, &vm) : -ENOMEM;

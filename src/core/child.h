@@ -3,14 +3,15 @@
  * Child partitions: what a parent (root, nested root, L1VH) makes with
  * HvCallCreatePartition. A child is a struct partition like any other, over an
  * engine VM of its own and memory that is mapped from its parent's RAM, page by
- * page. It is a sibling VM: nobody runs it inside its parent's thread.
+ * page. It is a sibling VM.
  *
- * A child's VP has a thread, which waits here (child_vp.c) until nothing holds
+ * A child's VP has a thread, which waits here (child_run.c) until nothing holds
  * the VP: explicit suspend, intercept suspend, a hold by a hypercall of the
  * parent, time frozen, the partition not active. What the VP does that the
  * hypervisor does not answer itself becomes an intercept: message into the VP's
  * intercept page, register page filled, intercept suspend set, and one opaque
- * message on SINT 0 of a parent VP.
+ * message on SINT 0 of a parent VP. With the root scheduler the thread of a parent's VP runs
+ * the VP while that one dispatches it (child_run.c).
  *
  * A child's thread never waits for its parent's; a parent's thread may wait for a
  * child's, and only until it has left the guest (bounded).
@@ -97,8 +98,17 @@ struct child_vp {
 	pthread_cond_t wake;	  /* what its thread waits for while it may not run; with vp_lock */
 	/* Under child->vp_lock. */
 	bool explicit_suspend, intercept_suspend;
-	bool in_guest; /* the thread is in the engine or handles an exit: registers are its own */
-	bool deleted;  /* by HvCallDeleteVp: its thread ends; it may be created again */
+	bool in_guest; /* a thread is in the engine or handles an exit: registers are its own */
+	/* The root scheduler. Without it the VP is always on its own. */
+	bool on_its_own; /* its own thread may run it: it has halted, and so its parent was told */
+	bool dispatch_suspend; /* it is not dispatched any more, nor its parent signalled */
+	bool signal_resume;    /* its parent was told that it is explicitly suspended */
+	struct vp *dispatcher; /* whose thread runs it, if not its own */
+	bool slice_over;       /* atomic: of the dispatch under way, if it has one */
+	struct timer slice;    /* its service is NULL until the first */
+	u64 signals;	       /* atomic: told to its parent, so far */
+	u64 dispatched_100ns;  /* atomic: run by threads of its parent's */
+	bool deleted;	       /* by HvCallDeleteVp: its thread ends; it may be created again */
 	u32 holds;
 	bool cpuid_final; /* atomic: the engine has its list */
 	/* Owned by who owns the registers. */
@@ -117,8 +127,8 @@ struct child_vp {
 	/* Accesses that failed in a row at one instruction, and no page was found to blame. */
 	u64 unexplained_rip;
 	u32 unexplained;
-	struct message opaque; /* to the parent; done() finds it by container_of */
-	struct vp *opaque_vp;  /* of the parent: who has it, or had it last */
+	struct message notice; /* to the parent; done() finds it by container_of */
+	struct vp *notice_vp;  /* of the parent: who has it, or had it last */
 
 	u64 register_gpn, intercept_gpn; /* deposited pages of the parent's, ~0: not mapped */
 	void *register_page;		 /* struct hv_register_page */
@@ -150,8 +160,17 @@ void child_release(struct partition *p);
 void child_vp_hold(struct vp *vp);
 void child_vp_release(struct vp *vp);
 
+/* Starts its own thread. -errno. */
+int child_run_start(struct vp *vp);
+/* The VP or its partition is marked as ending: kicks whoever runs it, and its thread has ended. */
+void child_run_end(struct vp *vp);
+/* A thread of its parent's runs it. That thread only. */
+bool child_vp_dispatched(const struct vp *vp);
+/* Held. Signals the parent that was told of the explicit suspend, if it has ended. */
+void child_vp_signal_resume(struct vp *vp);
+
 /*
- * Ends the VP's run with the intercept in vp->child->intercept: child_vp.c does
+ * Ends the VP's run with the intercept in vp->child->intercept: child_run.c does
  * the pages, the suspend state and the message. VP thread only, which touches
  * nothing of the VP afterwards: it is parked.
  */

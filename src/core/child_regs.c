@@ -47,7 +47,32 @@ static enum hv_status suspend_set(struct vp *vp, u32 i, const struct hv_register
 	else
 		*flag = suspended;
 	pthread_mutex_unlock(&c->vp_lock);
+	child_vp_signal_resume(vp);
 	return status;
+}
+
+/* Of the root scheduler. */
+
+static enum hv_status dispatch_suspend_get(struct vp *vp, u32 i, struct hv_register_value *v)
+{
+	v->low = vp->child->dispatch_suspend;
+	return HV_STATUS_SUCCESS;
+}
+
+static enum hv_status dispatch_suspend_set(struct vp *vp, u32 i, const struct hv_register_value *v)
+{
+	struct child *c = vp->partition->child;
+
+	pthread_mutex_lock(&c->vp_lock);
+	vp->child->dispatch_suspend = v->low & 1;
+	pthread_mutex_unlock(&c->vp_lock);
+	return HV_STATUS_SUCCESS;
+}
+
+static enum hv_status signal_count_get(struct vp *vp, u32 i, struct hv_register_value *v)
+{
+	v->low = __atomic_load_n(&vp->child->signals, __ATOMIC_RELAXED);
+	return HV_STATUS_SUCCESS;
 }
 
 static enum hv_status hints_get(struct vp *vp, u32 i, struct hv_register_value *v)
@@ -365,6 +390,7 @@ static enum hv_status apic_version_get(struct vp *vp, u32 i, struct hv_register_
 static const struct reg regs[] = {
 	{ HvRegisterExplicitSuspend, 2, suspend_get, suspend_set },
 	{ HvRegisterInstructionEmulationHints, 1, hints_get, hints_set },
+	{ HvRegisterDispatchSuspend, 1, dispatch_suspend_get, dispatch_suspend_set },
 	{ HvRegisterInternalActivityState, 1, activity_get, activity_set },
 	{ HvRegisterPendingInterruption, 1, pending_get, pending_set },
 	{ HvRegisterInterruptState, 1, interrupt_state_get, interrupt_state_set },
@@ -379,7 +405,7 @@ static const struct reg regs[] = {
 	{ HvX64RegisterInitialApicId, 1, apic_id_get, apic_id_set },
 	{ HvX64RegisterApicId, 1, apic_id_get, apic_id_set },
 	{ HvX64RegisterApicVersion, 1, apic_version_get, ignore_set },
-	{ HvRegisterVpRootSignalCount, 1, zero_get, ignore_set },
+	{ HvRegisterVpRootSignalCount, 1, signal_count_get, ignore_set },
 };
 
 static const struct reg *find(u32 name)

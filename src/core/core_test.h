@@ -170,7 +170,7 @@ static inline void core_test_create(struct core_test *ct, const struct core_test
 		ct->outer = core_test_partition(ct, &ct->hv_outer, &outer, ct->outer_vp);
 		ct->outer->inner = ct->p;
 		for (u32 i = 0; i < ct->vps; i++)
-			ct->vp[i]->outer = ct->outer_vp[i];
+			vp_nest(ct->vp[i], ct->outer_vp[i]);
 	}
 	fake_forget(ct->vm);
 }

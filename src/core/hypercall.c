@@ -19,16 +19,16 @@ extern const struct hypercall_desc partition_hypercalls[], port_hypercalls[], ip
 	stats_hypercalls[], child_hypercalls[], child_vp_hypercalls[], child_page_hypercalls[],
 	gpa_hypercalls[], child_irq_hypercalls[], child_port_hypercalls[], child_cpuid_hypercalls[],
 	child_state_hypercalls[], property_hypercalls[], walk_hypercalls[],
-	child_intercept_hypercalls[];
+	child_intercept_hypercalls[], child_run_hypercalls[];
 
 static const struct hypercall_desc *const row_arrays[] = {
-	partition_hypercalls,	   port_hypercalls,	  ipi_hypercalls,
-	vp_reg_hypercalls,	   deposit_hypercalls,	  root_hypercalls,
-	device_irq_hypercalls,	   stats_hypercalls,	  child_hypercalls,
-	child_vp_hypercalls,	   child_page_hypercalls, gpa_hypercalls,
-	child_irq_hypercalls,	   child_port_hypercalls, child_cpuid_hypercalls,
-	child_state_hypercalls,	   property_hypercalls,	  walk_hypercalls,
-	child_intercept_hypercalls
+	partition_hypercalls,	    port_hypercalls,	   ipi_hypercalls,
+	vp_reg_hypercalls,	    deposit_hypercalls,	   root_hypercalls,
+	device_irq_hypercalls,	    stats_hypercalls,	   child_hypercalls,
+	child_vp_hypercalls,	    child_page_hypercalls, gpa_hypercalls,
+	child_irq_hypercalls,	    child_port_hypercalls, child_cpuid_hypercalls,
+	child_state_hypercalls,	    property_hypercalls,   walk_hypercalls,
+	child_intercept_hypercalls, child_run_hypercalls,
 };
 
 #define CODE_SPAN 0x200u /* covers every known call but the extended ones */

@@ -69,6 +69,8 @@ struct hypervisor {
 	struct engine *engine;
 	const struct engine_cpuid *child_cpuid;
 	u32 child_cpuid_count;
+	/* A child's VP is run by the call of its parent's that dispatches it (child_run.c). */
+	bool root_scheduler;
 };
 
 void hypervisor_init(struct hypervisor *hv, const char *name, struct refclock *clock,

@@ -81,15 +81,18 @@ static enum hv_status privileges_get(struct partition *p, u64 *value)
 	return HV_STATUS_SUCCESS;
 }
 
-static enum hv_status zero_get(struct partition *p, u64 *value)
+/* The root scheduler by another name: that of a parent that is no root. */
+static enum hv_status scheduler_get(struct partition *p, u64 *value)
 {
-	*value = 0;
+	*value = p->hv->root_scheduler;
 	return HV_STATUS_SUCCESS;
 }
 
 static enum hv_status capabilities_get(struct partition *p, u64 *value)
 {
 	*value = HV_VMM_CAPABILITY_ASSIGNABLE_FEATURES;
+	if (p->hv->root_scheduler)
+		*value |= HV_VMM_CAPABILITY_INTEGRATED_SCHEDULER;
 	return HV_STATUS_SUCCESS;
 }
 
@@ -329,7 +332,7 @@ static const struct property {
 } properties[] = {
 	{ HV_PROPERTY_PRIVILEGE_FLAGS, ANYONES, false, false, privileges_get, NULL },
 	{ HV_PROPERTY_SYNTHETIC_PROC_FEATURES, OF_CHILD, false, true, features_get, features_set },
-	{ HV_PROPERTY_INTEGRATED_SCHEDULER, OF_SELF, true, false, zero_get, NULL },
+	{ HV_PROPERTY_INTEGRATED_SCHEDULER, OF_SELF, true, false, scheduler_get, NULL },
 	{ HV_PROPERTY_TIME_FREEZE, OF_CHILD, false, false, freeze_get, freeze_set },
 	{ HV_PROPERTY_REFERENCE_TIME, ANYONES, false, false, reference_time_get,
 	  reference_time_set },

@@ -180,7 +180,9 @@ static enum hv_status call_get_system_property(struct hypercall *hc)
 	/* No crash area: it would have to be memory of the hypervisor's that Linux maps as RAM. */
 	if (in->property != HV_SYSTEM_PROPERTY_SCHEDULER_TYPE)
 		return HV_STATUS_UNKNOWN_PROPERTY;
-	*HYPERCALL_OUT(hc, u32) = HV_SCHEDULER_TYPE_CORE_SMT;
+	*HYPERCALL_OUT(hc, u32) = hc->vp->partition->hv->root_scheduler
+					  ? HV_SCHEDULER_TYPE_ROOT
+					  : HV_SCHEDULER_TYPE_CORE_SMT;
 	return HV_STATUS_SUCCESS;
 }
 

@@ -42,6 +42,7 @@ int vp_create(struct partition *p, struct engine_vcpu *vcpu, struct vp **out)
 		return -ENOMEM;
 	}
 	*vp = (struct vp){ .partition = p, .index = p->vp_count, .vcpu = vcpu };
+	pthread_mutex_init(&vp->dispatch_lock, NULL);
 	p->vps[p->vp_count++] = vp; /* the partition destroys what is there if this fails */
 	*out = vp;
 	return init(vp);
@@ -55,6 +56,7 @@ int vp_create_child(struct partition *p, u32 index, struct engine_vcpu *vcpu,
 	if (!vp)
 		return -ENOMEM;
 	*vp = (struct vp){ .partition = p, .index = index, .vcpu = vcpu };
+	pthread_mutex_init(&vp->dispatch_lock, NULL);
 	if (init(vp) < 0) {
 		vp_destroy(vp);
 		return -ENOMEM;
@@ -82,6 +84,7 @@ void vp_destroy(struct vp *vp)
 	free(vp->msr_counts);
 	if (vp->child)
 		child_vp_free(vp);
+	pthread_mutex_destroy(&vp->dispatch_lock);
 	free(vp);
 }
 
@@ -122,6 +125,29 @@ void vp_interrupt(struct vp *vp, u8 vector)
 	core_emit(TRACE_INTERRUPT, vp->index, vector, TRACE_WORD(vp->partition->hv->name));
 	if (engine_vm_msi(vp->partition->vm, address, vector) < 0)
 		log_limited(LOG_ERROR, "an interrupt for VP %u could not be delivered", vp->index);
+	vp_kick_dispatched(vp);
+}
+
+/* Who dispatches shows it first and then looks for attention. */
+void vp_kick_dispatched(struct vp *vp)
+{
+	struct vp *by = vp->inner ? vp->inner : vp;
+
+	__atomic_store_n(&by->attention, true, __ATOMIC_SEQ_CST);
+	if (likely(!__atomic_load_n(&by->dispatched, __ATOMIC_SEQ_CST)))
+		return;
+	pthread_mutex_lock(&by->dispatch_lock);
+	if (by->dispatched) {
+		__atomic_store_n(&by->wanted, true, __ATOMIC_SEQ_CST);
+		engine_vcpu_kick(by->dispatched->vcpu);
+	}
+	pthread_mutex_unlock(&by->dispatch_lock);
+}
+
+void vp_kick(struct vp *vp)
+{
+	engine_vcpu_kick(vp->vcpu);
+	vp_kick_dispatched(vp);
 }
 
 u64 vp_runtime_100ns(void)
@@ -142,10 +168,14 @@ u64 vp_runtime_of(const struct vp *vp)
 {
 	struct timespec ts;
 
+	u64 dispatched = 0;
+
+	if (vp->child)
+		dispatched = __atomic_load_n(&vp->child->dispatched_100ns, __ATOMIC_RELAXED);
 	if (!__atomic_load_n(&vp->runtime_known, __ATOMIC_ACQUIRE) ||
 	    clock_gettime(vp->runtime_clock, &ts) < 0)
-		return 0;
-	return (u64)ts.tv_sec * 10000000u + (u64)ts.tv_nsec / 100;
+		return dispatched;
+	return dispatched + (u64)ts.tv_sec * 10000000u + (u64)ts.tv_nsec / 100;
 }
 
 static enum vp_fault vp_index_read(struct vp *vp, u32 i, u64 *value)
@@ -192,7 +222,8 @@ static enum vp_fault guest_idle_read(struct vp *vp, u32 i, u64 *value)
 	for (u32 us = 50; slept < IDLE_MAX_US; us *= 2) {
 		struct timespec ts = { 0, (long)us * 1000 };
 
-		if (vp->vcpu->ops->vcpu_irq_pending(vp->vcpu) != 0 ||
+		/* Its parent's thread has better to do, and no interrupt is an interrupt too. */
+		if (vp->vcpu->ops->vcpu_irq_pending(vp->vcpu) != 0 || child_vp_dispatched(vp) ||
 		    partition_stop_reason(vp->partition) != STOP_NONE)
 			break;
 		clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);

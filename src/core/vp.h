@@ -25,6 +25,7 @@ struct vp {
 	struct engine_vcpu *vcpu;
 	struct child_vp *child; /* NULL: not a child's */
 	struct vp *outer;	/* of L0; NULL unless this is a nested root's VP */
+	struct vp *inner;	/* of an outer VP: whose thread runs it */
 
 	/* Owned by the VP thread. */
 	struct hypercall_buffers *buffers;
@@ -46,7 +47,13 @@ struct vp {
 
 	pthread_t thread;
 	bool thread_started;
-	bool kick; /* atomic: leave the run loop when the partition is stopped */
+
+	/* A parent's that dispatches a VP of a child's (child_run.c). */
+	pthread_mutex_t dispatch_lock;
+	struct vp
+		*dispatched; /* atomic; changed under dispatch_lock: its thread runs that one now */
+	bool attention;	     /* atomic: there has been an interrupt since it was last looked for */
+	bool wanted;	     /* atomic: one came while it was dispatching */
 };
 
 /*
@@ -70,6 +77,10 @@ void vp_handle_exit(struct vp *vp);
 
 /* Raises a fixed, edge interrupt on the VP. Any thread, any lock. */
 void vp_interrupt(struct vp *vp, u8 vector);
+/* Its thread leaves the guest, or the child's VP that it runs. Any thread, any lock. */
+void vp_kick(struct vp *vp);
+/* The same, but only out of the child's: there may be an interrupt for @vp. */
+void vp_kick_dispatched(struct vp *vp);
 
 /* Guest state of one VP: 100 ns units of its thread's processor time. Own thread only. */
 u64 vp_runtime_100ns(void);
@@ -77,6 +88,13 @@ u64 vp_runtime_100ns(void);
 void vp_runtime_publish(struct vp *vp);
 /* Any thread; 0 if the VP's has not begun, or has ended. */
 u64 vp_runtime_of(const struct vp *vp);
+
+/* @outer runs the same engine vCPU, for L0. */
+static inline void vp_nest(struct vp *vp, struct vp *outer)
+{
+	vp->outer = outer;
+	outer->inner = vp;
+}
 
 /* The VP with this index, or NULL. */
 static inline struct vp *partition_vp(const struct partition *p, u32 index)

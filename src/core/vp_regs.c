@@ -123,6 +123,12 @@ static const struct vp_reg *find(u32 name)
 	return NULL;
 }
 
+/* A parent sets most of these with each intercept: they need not be looked for elsewhere. */
+static bool is_general(const struct vp_reg *r)
+{
+	return r && r->place == IN_REGS;
+}
+
 static u64 *field(void *base, const struct vp_reg *r, u32 i)
 {
 	return (u64 *)(void *)((u8 *)base + r->where) + i;
@@ -266,7 +272,7 @@ static enum hv_status reg_get(struct vp *vp, bool parent, u32 name, struct hv_re
 	u32 i = r ? name - r->name : 0;
 
 	*v = (struct hv_register_value){ 0 };
-	if (parent && child_reg_exists(name))
+	if (parent && !is_general(r) && child_reg_exists(name))
 		return child_reg_get(vp, name, v);
 	if (!r)
 		return HV_STATUS_INVALID_PARAMETER;
@@ -300,7 +306,7 @@ static enum hv_status reg_set(struct vp *vp, bool parent, u32 name,
 	struct hv_register_value copy = *v;
 	u32 i = r ? name - r->name : 0;
 
-	if (parent && child_reg_exists(name))
+	if (parent && !is_general(r) && child_reg_exists(name))
 		return child_reg_set(vp, name, v);
 	if (!r)
 		return HV_STATUS_INVALID_PARAMETER;

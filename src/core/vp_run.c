@@ -225,7 +225,7 @@ void vp_join(struct vp *vp)
 {
 	if (!vp->thread_started)
 		return;
-	engine_vcpu_kick(vp->vcpu);
+	vp_kick(vp);
 	pthread_join(vp->thread, NULL);
 	vp->thread_started = false;
 }

@@ -96,7 +96,7 @@ enum engine_exit_kind {
 	ENGINE_EXIT_RDMSR,
 	ENGINE_EXIT_WRMSR,
 	ENGINE_EXIT_EOI,      /* a level-triggered IO-APIC vector was acknowledged */
-	ENGINE_EXIT_HALT,     /* only where the engine does not sleep in the kernel */
+	ENGINE_EXIT_HALT,     /* only with halt_exits */
 	ENGINE_EXIT_SHUTDOWN, /* triple fault */
 	ENGINE_EXIT_MEMORY,   /* access to memory that is not accessible now; state is before it */
 	ENGINE_EXIT_ERROR,    /* the back end cannot go on; error.what says why */
@@ -159,6 +159,11 @@ struct engine_vcpu {
 	/* With regs_dirty after a hypercall: nothing but RAX was written, which can be cheaper. */
 	bool rax_only;
 	struct engine_exit exit;
+	/*
+	 * Its next run() ends with ENGINE_EXIT_HALT where the vCPU would sleep. It is halted then:
+	 * a run() without it sleeps until there is an interrupt.
+	 */
+	bool halt_exits;
 };
 
 struct engine_vm {
@@ -179,6 +184,7 @@ struct engine_vm_config {
 	bool trap_msrs;		/* synthetic MSRs 0x40000000-0x400010FF exit to us */
 	bool apic_msrs;		/* but 0x40000070 to 72: EOI, ICR and TPR of the local APIC */
 	bool trap_unknown_msrs; /* with trap_msrs: so do those the back end does not know */
+	bool halt_exits;	/* its vCPUs will be run with theirs */
 };
 
 /* How the instruction of an exit is dropped. */
@@ -302,7 +308,8 @@ struct engine_ops {
 struct engine {
 	const struct engine_ops *ops;
 	void *ctx;
-	bool apic_msrs; /* it can do what engine_vm_config's of that name asks for */
+	bool apic_msrs;	 /* it can do what engine_vm_config's of that name asks for */
+	bool halt_exits; /* the same */
 };
 
 static inline int engine_vm_create(struct engine *e, const struct engine_vm_config *cfg,

@@ -37,6 +37,43 @@ struct hv_input_delete_vp {
 };
 static_assert(sizeof(struct hv_input_delete_vp) == 16, "TLFS size");
 
+/* HvCallDispatchVp. */
+#define HV_DISPATCH_CLEAR_INTERCEPT_SUSPEND 0x01u
+#define HV_DISPATCH_HINTS		    0x3Eu /* about the caller's interrupts and speculation */
+
+struct hv_input_dispatch_vp {
+	u64 partition_id;
+	u32 vp_index;
+	u32 flags;
+	u64 time_slice; /* 100 ns; 0: until something happens */
+	u64 spec_ctrl;
+};
+static_assert(sizeof(struct hv_input_dispatch_vp) == 32, "as Linux declares it");
+
+enum hv_vp_dispatch_state { HV_VP_DISPATCH_BLOCKED = 1, HV_VP_DISPATCH_READY = 2 };
+enum hv_vp_dispatch_event {
+	HV_VP_DISPATCH_NO_EVENT,
+	HV_VP_DISPATCH_SUSPEND,
+	HV_VP_DISPATCH_INTERCEPT,
+};
+
+struct hv_output_dispatch_vp {
+	u32 state, event;
+};
+
+/* HV_MESSAGE_SCHEDULER_VP_SIGNAL_PAIR. */
+#define HV_SCHEDULER_PAIRS_MAX 19u
+
+struct hv_scheduler_signal_pair {
+	u32 overflow_count;
+	u8 vp_count;
+	u8 rsvd[3];
+	u64 partition_id[HV_SCHEDULER_PAIRS_MAX];
+	u32 vp_index[HV_SCHEDULER_PAIRS_MAX];
+	u8 rsvd2[4];
+};
+static_assert(sizeof(struct hv_scheduler_signal_pair) == 240, "as Linux declares it");
+
 /* Pages of a VP that its parent sees. */
 #define HV_STATE_PAGE_REGISTERS 0
 #define HV_STATE_PAGE_INTERCEPT 1

@@ -80,6 +80,7 @@ struct hv_property_bank {
 };
 static_assert(sizeof(struct hv_property_bank) == 16, "as Linux declares it");
 
-#define HV_VMM_CAPABILITY_ASSIGNABLE_FEATURES BIT64(4)
+#define HV_VMM_CAPABILITY_ASSIGNABLE_FEATURES  BIT64(4)
+#define HV_VMM_CAPABILITY_INTEGRATED_SCHEDULER BIT64(6)
 
 #endif

@@ -43,6 +43,7 @@ enum hv_message_type {
 	HV_MESSAGE_INVALID_VP_REGISTER_VALUE = 0x80000020,
 	HV_MESSAGE_OPAQUE_INTERCEPT = 0x8000003F, /* to a parent: which VP has one */
 	HV_MESSAGE_SINT_INTERCEPT = 0x80000061,	  /* ports rang, see the event ring of the SINT */
+	HV_MESSAGE_SCHEDULER_VP_SIGNAL_PAIR = 0x80000101, /* VPs may be dispatched again */
 	/* Guests post types without bit 31; the hypervisor's own carry it. */
 };
 #define HV_MESSAGE_TYPE_HYPERVISOR BIT(31)

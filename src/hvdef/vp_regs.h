@@ -7,6 +7,7 @@ enum hv_register_name {
 	HvRegisterExplicitSuspend = 0x00000000,
 	HvRegisterInterceptSuspend = 0x00000001,
 	HvRegisterInstructionEmulationHints = 0x00000002,
+	HvRegisterDispatchSuspend = 0x00000003,
 	HvRegisterInternalActivityState = 0x00000004,
 	HvRegisterHypervisorVersion = 0x00000100,
 	HvRegisterPrivilegesAndFeaturesInfo = 0x00000200,

@@ -142,7 +142,7 @@ static void on_stopped(void *ctx, struct partition *p)
 	pthread_cond_broadcast(&m->stop_cond);
 	pthread_mutex_unlock(&m->lock);
 	for (u32 i = 0; i < p->vp_count; i++)
-		engine_vcpu_kick(p->vps[i]->vcpu);
+		vp_kick(p->vps[i]);
 }
 
 static void on_interrupts_changed(void *ctx, u64 device_id)
@@ -163,6 +163,9 @@ static void on_msi(void *ctx, u64 address, u32 data)
 	struct machine *m = ctx;
 
 	engine_vm_msi(m->vm, address, data);
+	/* Rare enough not to ask who it is for. */
+	for (u32 i = 0; i < m->partition->vp_count; i++)
+		vp_kick_dispatched(m->partition->vps[i]);
 }
 
 static void on_route(void *ctx, u32 pin, u64 address, u32 data)
@@ -418,6 +421,10 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 		pc.privileges |= HV_PRIV_ACCESS_INTR_CTRL_REGS;
 		pc.hints |= HV_HINT_APIC_MSRS;
 	}
+	/* An IPI to a VP that dispatches another must get through, and the local APIC tells nobody.
+	 */
+	if (hv->root_scheduler)
+		pc.hints |= HV_HINT_CLUSTER_IPI;
 	if (m->role->hv_pages) {
 		pc.hv_pages_gpa = hv_pages_gpa;
 		ret = create_hv_pages(m, &m->hv_pages[hv == &m->outer_hv], hv_pages_gpa, cfg->cpus);
@@ -429,7 +436,7 @@ static int create_vps(struct machine *m, const struct machine_config *cfg,
 		      const struct cpu_model *cpu)
 {
 	struct cpu_model *own = malloc(sizeof(*own));
-	struct vp *vp;
+	struct vp *vp, *outer;
 	int ret = own ? 0 : -ENOMEM;
 
 	for (u32 i = 0; !ret && i < cfg->cpus; i++) {
@@ -442,7 +449,9 @@ static int create_vps(struct machine *m, const struct machine_config *cfg,
 	/* The two hypervisors number VPs each for itself, in the order of creation. */
 	for (u32 i = 0; !ret && m->outer && i < cfg->cpus; i++) {
 		vp = m->partition->vps[cfg->nested_vps_reversed ? cfg->cpus - 1 - i : i];
-		ret = vp_create(m->outer, vp->vcpu, &vp->outer);
+		ret = vp_create(m->outer, vp->vcpu, &outer);
+		if (!ret)
+			vp_nest(vp, outer);
 	}
 	free(own);
 	return ret;
@@ -471,6 +480,7 @@ static int create_partitions(struct machine *m, const struct machine_config *cfg
 		return -ENOMEM;
 	hypervisor_init(&m->hv, m->role->nested ? "L1" : "hv", &m->clock, m->timers);
 	hypervisor_init(&m->outer_hv, "L0", &m->clock, m->timers);
+	m->hv.root_scheduler = cfg->root_scheduler;
 	ret = offer_children(m, cpu);
 	if (ret)
 		return ret;

@@ -26,6 +26,7 @@ struct machine_config {
 	u32 quirks;
 	bool nested_vectors_reserved; /* L0 takes only 0x31-0x34 on a SINT of a nested root */
 	bool nested_vps_reversed;     /* L0 numbers a nested root's VPs from the last one */
+	bool root_scheduler;	      /* children's VPs are dispatched by their parent */
 	bool donated_ignore;	      /* a root may touch pages it has deposited */
 	struct fail_rules *fails;     /* NULL: none. Outlives the machine, and keeps the counts */
 	const struct net_spec *nets;

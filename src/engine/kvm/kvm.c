@@ -56,6 +56,10 @@ static int vm_setup(struct kvm_vm *vm, const struct engine_vm_config *cfg)
 	 */
 	ret = kvm_enable_cap(vm->fd, KVM_CAP_X86_APIC_BUS_CYCLES_NS, 5);
 	vm->apic_hz = ret < 0 ? 1000000000 : 200000000;
+	/* A thread that waits for an interrupt before it gives up its processor is not seen to
+	 * halt. */
+	if (cfg->halt_exits)
+		kvm_enable_cap(vm->fd, KVM_CAP_HALT_POLL, 0);
 	/* One port of all, whose OUT would be executed when it exits. Older hosts: it is. */
 	kvm_enable_cap(vm->fd, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_OUT_7E_INC_RIP);
 	ret = kvm_enable_cap(vm->fd, KVM_CAP_X2APIC_API,
@@ -460,6 +464,7 @@ int kvm_engine_open(struct engine *out)
 		.ops = &kvm_engine_ops,
 		.ctx = e,
 		.apic_msrs = kvm_ioctl(e->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_HYPERV) > 0,
+		.halt_exits = kvm_halt_possible(),
 	};
 	return 0;
 }

@@ -5,6 +5,7 @@
 
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <sys/types.h>
 
 #include "base/list.h"
 #include "engine/engine.h"
@@ -69,9 +70,8 @@ struct kvm_vcpu {
 	u64 stale_rip;
 	/* The shared area holds what the vCPU has. */
 	bool sregs_shared, events_shared;
-	pthread_t thread;
-	bool has_thread; /* atomic: thread is set */
-	bool kicked;	 /* atomic: since the last run() that was interrupted */
+	pid_t thread; /* atomic: whose run() is or was the last; 0: none so far */
+	bool kicked;  /* atomic: since the last run() that was interrupted */
 };
 
 static inline struct kvm_vm *kvm_vm_of(struct engine_vm *vm)
@@ -106,6 +106,18 @@ int kvm_vcpu_complete(struct engine_vcpu *vcpu);
 int kvm_vcpu_drop(struct engine_vcpu *vcpu, u32 flags);
 
 int kvm_vcpu_tsc_follow(struct kvm_vcpu *v);
+
+/*
+ * kvm_halt.c. From now on a KVM_RUN of this thread on @run's vCPU returns when the thread is
+ * taken off its processor, which is what KVM does with that of a vCPU that halts; once, and
+ * perhaps for another reason. -errno: the host does not allow it.
+ */
+int kvm_halt_watch(struct kvm_run *run);
+/* The thread was taken off its processor since then. */
+bool kvm_halt_seen(void);
+/* Before @run goes away: the thread does not touch it any more. */
+void kvm_halt_unwatch(void);
+bool kvm_halt_possible(void);
 
 /* kvm_state.c */
 int kvm_vcpu_inject_exception(struct engine_vcpu *vcpu, u8 vector, s64 error_code);

@@ -395,15 +395,31 @@ int kvm_vcpu_drop(struct engine_vcpu *vcpu, u32 flags)
 	return drop_now(v, flags);
 }
 
+/* A system call each time would be more than all else here. */
+static pid_t self(void)
+{
+	static __thread pid_t id;
+
+	if (unlikely(!id))
+		id = gettid();
+	return id;
+}
+
+static bool sleeps(struct kvm_vcpu *v)
+{
+	enum engine_activity activity;
+
+	return kvm_vcpu_get_activity(&v->vcpu, &activity) == 0 && activity != ENGINE_RUNS;
+}
+
 int kvm_vcpu_run(struct engine_vcpu *vcpu)
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
 	int err;
 
-	if (!v->has_thread) {
-		v->thread = pthread_self();
-		__atomic_store_n(&v->has_thread, true, __ATOMIC_RELEASE);
-	}
+	/* Who kicks sets immediate_exit first: either it sees this thread, or KVM_RUN sees that. */
+	if (v->thread != self())
+		__atomic_store_n(&v->thread, self(), __ATOMIC_SEQ_CST);
 	if (v->answer_due && vcpu->exit.kind == ENGINE_EXIT_HYPERCALL && (err = give_result(v)) < 0)
 		return err;
 	if (v->stale_io) {
@@ -412,17 +428,22 @@ int kvm_vcpu_run(struct engine_vcpu *vcpu)
 			return err;
 	}
 	give_answers(v);
-	if (run_ioctl(v) == 0) {
+	if (vcpu->halt_exits && (err = kvm_halt_watch(v->run)) < 0)
+		return err;
+	err = run_ioctl(v) < 0 ? errno : 0;
+	kvm_halt_unwatch();
+	if (!err) {
 		translate_exit(v);
 		return 0;
 	}
-	err = errno;
 	v->answer_due = false;
 	switch (err) {
 	case EINTR:
 		__atomic_store_n(&v->kicked, false, __ATOMIC_SEQ_CST);
 		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-		vcpu->exit.kind = ENGINE_EXIT_INTR;
+		vcpu->exit.kind = vcpu->halt_exits && kvm_halt_seen() && sleeps(v)
+					  ? ENGINE_EXIT_HALT
+					  : ENGINE_EXIT_INTR;
 		return 0;
 	case EAGAIN: /* a vCPU that waits for INIT or SIPI */
 		vcpu->exit.kind = ENGINE_EXIT_INTR;
@@ -439,12 +460,14 @@ int kvm_vcpu_run(struct engine_vcpu *vcpu)
 void kvm_vcpu_kick(struct engine_vcpu *vcpu)
 {
 	struct kvm_vcpu *v = kvm_vcpu_of(vcpu);
+	pid_t thread;
 
 	__atomic_store_n(&v->kicked, true, __ATOMIC_SEQ_CST);
 	/* Seen by a KVM_RUN that has not begun; the signal ends one that has. */
 	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&v->has_thread, __ATOMIC_ACQUIRE))
-		pthread_kill(v->thread, kick_signal());
+	thread = __atomic_load_n(&v->thread, __ATOMIC_SEQ_CST);
+	if (thread)
+		tgkill(getpid(), thread, kick_signal()); /* it may have ended */
 }
 
 int kvm_vcpu_complete(struct engine_vcpu *vcpu)
