@@ -396,24 +396,26 @@ static int check_fails(const struct run_config *rc, struct error *err)
 	return 0;
 }
 
-static int check_scheduler(const struct run_config *rc, const struct engine *engine,
-			   struct error *err)
+static int check_scheduler(const struct run_config *rc, struct error *err)
 {
 	const struct role_profile *role = &role_profiles[rc->machine.role];
 
-	if (!rc->machine.root_scheduler)
-		return 0;
-	if (!(role->offer.privileges & HV_PRIV_CREATE_PARTITIONS))
-		return error_set(err, -EINVAL,
-				 "--scheduler root: role %s has no children to schedule",
-				 role->name);
-	return engine->halt_exits
+	return !rc->machine.root_scheduler || (role->offer.privileges & HV_PRIV_CREATE_PARTITIONS)
+		       ? 0
+		       : error_set(err, -EINVAL,
+				   "--scheduler root: role %s has no children to schedule",
+				   role->name);
+}
+
+static int check_engine(const struct run_config *rc, const struct engine *engine, struct error *err)
+{
+	return !rc->machine.root_scheduler || engine->halt_exits
 		       ? 0
 		       : error_set(
 				 err, -EPERM,
-				 "--scheduler root needs an event of the kernel's performance "
-				 "counters to learn that a processor halts, and may not have it: "
-				 "run as root, or set the sysctl kernel.perf_event_paranoid to 1");
+				 "--scheduler root: to learn that a processor halts takes a "
+				 "performance counter, which this user may not have; run as root, "
+				 "or set the sysctl kernel.perf_event_paranoid to 1");
 }
 
 static int run_machine(struct run_config *rc, struct watch *w, struct error *err)
@@ -426,7 +428,7 @@ static int run_machine(struct run_config *rc, struct watch *w, struct error *err
 
 	if (ret)
 		return error_errno(err, ret, "/dev/kvm");
-	ret = check_scheduler(rc, &engine, err);
+	ret = check_engine(rc, &engine, err);
 	if (ret) {
 		status = EXIT_USAGE;
 		goto close;
@@ -595,7 +597,8 @@ int cmd_run(const struct command *cmd, int argc, char **argv)
 	if (rest < argc)
 		rc.command = argv + rest;
 	/* What is wrong with the command line is told here, not from inside the incubator. */
-	if (check_fails(&rc, &err) || choose_kernel(&rc, &kernel, &err)) {
+	if (check_fails(&rc, &err) || check_scheduler(&rc, &err) ||
+	    choose_kernel(&rc, &kernel, &err)) {
 		fprintf(stderr, "nestor run: %s\n", err.text);
 		return EXIT_USAGE;
 	}

@@ -16,6 +16,7 @@
 static const struct feature {
 	u64 bit, privileges;
 	u32 features_edx;
+	u32 hints;
 } features[] = {
 	/* With an interface at all: what has no bit of its own. */
 	{ HV_SYNTHETIC_HV1, HV_PRIV_ACCESS_RESET, HV_FEATURE_CRASH_MSRS | HV_FEATURE_XMM_INPUT },
@@ -24,6 +25,8 @@ static const struct feature {
 	{ HV_SYNTHETIC_REF_COUNTER, HV_PRIV_ACCESS_REF_COUNTER, 0 },
 	{ HV_SYNTHETIC_SYNIC_REGS, HV_PRIV_ACCESS_SYNIC_REGS | HV_PRIV_POST_MESSAGES, 0 },
 	{ HV_SYNTHETIC_TIMER_REGS, HV_PRIV_ACCESS_SYNTHETIC_TIMERS, 0 },
+	/* Where the engine's local APICs have them. */
+	{ HV_SYNTHETIC_INTR_CTRL_REGS, HV_PRIV_ACCESS_INTR_CTRL_REGS, 0, HV_HINT_APIC_MSRS },
 	{ HV_SYNTHETIC_HYPERCALL_REGS, HV_PRIV_ACCESS_HYPERCALL_MSRS, 0 },
 	{ HV_SYNTHETIC_VP_INDEX, HV_PRIV_ACCESS_VP_INDEX, 0 },
 	{ HV_SYNTHETIC_REF_TSC, HV_PRIV_ACCESS_REF_TSC, 0 },
@@ -39,13 +42,13 @@ static const struct feature {
 	{ HV_SYNTHETIC_ACCESS_VP_REGS, HV_PRIV_ACCESS_VP_REGS, 0 },
 };
 
-static u64 assignable(void)
+static u64 assignable(const struct partition *p)
 {
 	u64 all = 0;
 
 	for (u32 i = 0; i < ARRAY_SIZE(features); i++)
 		all |= features[i].bit;
-	return all;
+	return p->hv->engine->apic_msrs ? all : all & ~HV_SYNTHETIC_INTR_CTRL_REGS;
 }
 
 /* As for a guest: auto-EOI does not exist, and time may stretch. */
@@ -58,13 +61,14 @@ static enum hv_status features_set(struct partition *p, u64 value)
 
 	pc->privileges = 0;
 	pc->features_edx = 0;
-	p->child->synthetic_features = value & assignable();
+	p->child->synthetic_features = value &= assignable(p);
 	pc->hints = value & HV_SYNTHETIC_HV1 ? CHILD_HINTS : 0;
 	for (u32 i = 0; i < ARRAY_SIZE(features); i++) {
 		if (!(value & features[i].bit))
 			continue;
 		pc->privileges |= features[i].privileges;
 		pc->features_edx |= features[i].features_edx;
+		pc->hints |= features[i].hints;
 	}
 	return HV_STATUS_SUCCESS;
 }
@@ -98,7 +102,7 @@ static enum hv_status capabilities_get(struct partition *p, u64 *value)
 
 static enum hv_status assignable_get(struct partition *p, u64 *value)
 {
-	*value = assignable();
+	*value = assignable(p);
 	return HV_STATUS_SUCCESS;
 }
 
