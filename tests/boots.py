@@ -516,6 +516,8 @@ USAGE = (
      "does not fit into memory: it needs"),
     ("a time that is none", ("run", "--timeout", "soon"), "not a time"),
     ("an unknown numbering", ("run", "--nested-vp-index", "x"), "not same or reversed"),
+    ("an unknown scheduler", ("run", "--role", "root", "--scheduler", "x"), "not hypervisor or root"),
+    ("nothing to schedule", ("run", "--scheduler", "root"), "role guest has no children"),
     ("a call that is none", ("run", "--fail", "deposit"), "did you mean HvCallDepositMemory?"),
     ("a status that is none", ("run", "--fail", "DepositMemory=x"), "'x' is no status"),
     ("an element of a call without", ("run", "--fail", "PostMessage+1"), "no list of elements"),

@@ -87,10 +87,15 @@ def client_cases():
     return subprocess.run([CLIENT, "--list"], capture_output=True, text=True).stdout.split()
 
 
+# The VPs of children are run by the calls of their parent's that dispatch them.
+DISPATCHED = ("--scheduler", "root")
+
+
 def client_run(role, cpus, names="", *options):
     with scratch() as d:
         r = root(role, "--rootfs", client_root(d + "/root"), *options, cpus=cpus, memory="1G", seconds=600,
-                 sh=f"/mshv-client {names}; echo @status $?; " + DMESG)
+                 sh=("export ROOT_SCHEDULER=1; " if DISPATCHED[1] in options else "") +
+                 f"dmesg | grep 'mshv: Hypervisor using'; /mshv-client {names}; echo @status $?; " + DMESG)
     began, groups = None, {}
     for line in r.out.splitlines():
         m = re.match(r"# ([a-z0-9-]+)$", line)
@@ -124,6 +129,23 @@ def client_case(role, cpus):
 for role in ROLES:
     client_case(role, 2)
 client_case("root", 1)
+
+
+def dispatched_client_case(role):
+    @case(f"mshv-client-{role}-dispatched", timeout=700)
+    @needs_kernel
+    def run():
+        if not os.path.exists(CLIENT):
+            return skip(f"{CLIENT} is not built")
+        with scratch() as d:
+            client_run(role, 2, "", *DISPATCHED, "--trace", d + "/t.txt")
+            seen = calls(d + "/t.txt").get("HvCallDispatchVp", {})
+            check("VPs are dispatched", seen.get("HV_STATUS_SUCCESS", 0) > 500, seen)
+            check("and that is never refused", len(seen) == 1, seen)
+
+
+for role in ("nested-root", "l1vh"):
+    dispatched_client_case(role)
 
 
 @case("mshv-killed", timeout=300)
@@ -223,10 +245,10 @@ def check_machine(text, cpus, what="the machine"):
     check(f"{what} powers off", "@status 0" in text, text)
 
 
-def qemu_run(role, cpus, trace):
+def qemu_run(role, cpus, trace, *options):
     return qemu_root(role, f"disk a.img </tmp/machine.sh; LIMIT=480 linux a.img a.log -smp {cpus}; s=$?; "
                      "echo; echo @qemu; echo $s; echo @a; cat a.log; echo; ",
-                     "--trace", trace, cpus=min(cpus + 1, 4), seconds=560)
+                     "--trace", trace, *options, cpus=min(cpus + 1, 4), seconds=560)
 
 
 # The golden life of QEMU's partition. The root's calls for itself do not belong to it.
@@ -314,6 +336,21 @@ def between(text, first, last):
 for role in ROLES:
     for n in (1, 4):
         qemu_case(role, n)
+
+
+@case("mshv-qemu-dispatched", timeout=700)
+@needs_image
+def dispatched():
+    """QEMU with two VPs that its root dispatches."""
+    with scratch() as d:
+        r = qemu_run("nested-root", 2, d + "/t.txt", *DISPATCHED)
+        check("the root ends with 0", r.code == 0, r)
+        check("QEMU ends with 0", r.section("qemu").strip() == "0", r)
+        check_machine(between(r.out, "@a\n", "@dmesg"), 2)
+        check_kernel(r)
+        check_calls(d + "/t.txt", 1, 2)
+        seen = calls(d + "/t.txt").get("HvCallDispatchVp", {})
+        check("VPs are dispatched", seen.get("HV_STATUS_SUCCESS", 0) > 1000 and len(seen) == 1, seen)
 
 
 @case("mshv-qemu-three", timeout=700)
