@@ -396,6 +396,18 @@ static void resume(struct actor *a)
 	resume_vp(a, id, any_vp(a));
 }
 
+/* Never for long: a VP of the fake engine's without a next exit does not come back by itself. */
+static void dispatch(struct actor *a)
+{
+	u64 how = take(a, 1);
+
+	put(a, any_id(a));
+	put2(a, any_vp(a), how == 255 ? (u32)take(a, 4) : (u32)(how & 3));
+	put(a, 1 + (how << 3));
+	put(a, 0);
+	call(a, HVCALL_DISPATCH_VP);
+}
+
 static void property(struct actor *a)
 {
 	static const u32 properties[] = { HV_PROPERTY_SYNTHETIC_PROC_FEATURES,
@@ -746,7 +758,7 @@ static void act(struct actor *a)
 		vp_call,     registers,	   registers,	  resume,    resume,	 property,
 		stats,	     cpuid_result, interrupt,	  port,	     port,	 synic_direct,
 		vp_state,    other,	   poke,	  drain,     parent_msr, child_stops,
-		child_stops, child_stops,  intercept,	  machine,
+		child_stops, child_stops,  intercept,	  machine,   dispatch,	 dispatch,
 	};
 
 	again(a);
@@ -795,6 +807,7 @@ static void begin(const u8 *data, size_t len)
 
 	log_set_prefix("");
 	core_test_create(&ct, &cfg);
+	ct.hv.root_scheduler = len && (data[len - 1] & 1);
 	memset(ids, 0, sizeof(ids));
 	memset(books.times, 0, sizeof(books.times));
 	memset(books.deleted, 0, sizeof(books.deleted));

@@ -200,6 +200,17 @@ static void resume(struct caller *c, u64 id, u64 vp)
 	call(c, HVCALL_SET_VP_REGISTERS | HV_REP(2, 0));
 }
 
+/* Refused but by the root scheduler. For a millisecond at most: what it runs may not stop. */
+static void dispatch(struct caller *c, u64 id, u64 vp)
+{
+	begin(c);
+	put(c, id);
+	put(c, vp | (u64)below(c, 4) << 32);
+	put(c, 1 + below(c, 10000));
+	put(c, 0);
+	call(c, HVCALL_DISPATCH_VP);
+}
+
 static void map(struct caller *c, u64 id, u64 gpn, u64 flags, u32 pages, bool linear)
 {
 	begin(c);
@@ -538,6 +549,11 @@ static void act(struct caller *c)
 		break;
 	case 15:
 		scribble(c);
+		break;
+	case 16:
+	case 17:
+	case 18:
+		dispatch(c, any_id(c), below(c, 2));
 		break;
 	default:
 		resume(c, any_id(c), below(c, 2));

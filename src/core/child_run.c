@@ -534,6 +534,8 @@ static bool dispatch_goes_on(struct vp *by, struct vp *vp, bool halted,
 	return false;
 }
 
+#define SLICE_MAX (1ull << 50) /* years */
+
 static void slice_over(struct timer *t)
 {
 	struct child_vp *cv = container_of(t, struct child_vp, slice);
@@ -554,6 +556,7 @@ static void slice_begin(struct vp *vp, u64 units)
 		return;
 	if (!cv->slice.service)
 		timer_init(&cv->slice, vp->partition->timers, slice_over);
+	units = min_u64(units, SLICE_MAX);
 	timer_arm(&cv->slice, (refclock_now_100ns(vp->partition->clock) + units) * 100);
 }
 
