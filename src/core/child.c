@@ -175,7 +175,6 @@ static int create(struct partition *parent, const struct hv_input_create_partiti
 	const struct engine_vm_config vc = { .max_vcpus = CHILD_VPS_MAX,
 					     .hypercall_port = HYPERCALL_PORT,
 					     .trap_msrs = true,
-					     .apic_msrs = parent->hv->engine->apic_msrs,
 					     .trap_unknown_msrs = true,
 					     .halt_exits = parent->hv->root_scheduler };
 	struct child *c = child_alloc(parent, in);

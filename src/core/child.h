@@ -19,7 +19,6 @@
 #ifndef NESTOR_CORE_CHILD_H
 #define NESTOR_CORE_CHILD_H
 
-#include "core/child_pace.h"
 #include "core/gpa_map.h"
 #include "core/hypercall.h"
 #include "core/vp.h"
@@ -97,9 +96,6 @@ struct child_vp {
 	pthread_mutex_t access;
 	u64 pool_gpn[DEPOSIT_VP]; /* pages that pay for it; under life_lock */
 	pthread_cond_t wake;	  /* what its thread waits for while it may not run; with vp_lock */
-	u32 stirred;		  /* atomic: so often has it been woken, or would have been */
-	bool asleep;		  /* under child->vp_lock: it waits for wake */
-	struct child_pace pace;
 	/* Under child->vp_lock. */
 	bool explicit_suspend, intercept_suspend;
 	bool in_guest; /* a thread is in the engine or handles an exit: registers are its own */
@@ -170,12 +166,6 @@ int child_run_start(struct vp *vp);
 void child_run_end(struct vp *vp);
 /* A thread of its parent's runs it. That thread only. */
 bool child_vp_dispatched(const struct vp *vp);
-/*
- * Around the call by which @by resumes the VP it holds: while its runs are short, the second
- * waits for its next intercept, or another interrupt for @by. The VP is released.
- */
-void child_vp_expect(struct vp *by);
-void child_vp_await(struct vp *by, struct vp *vp);
 /* Held. Signals the parent that was told of the explicit suspend, if it has ended. */
 void child_vp_signal_resume(struct vp *vp);
 

@@ -855,32 +855,6 @@ static void test_synthetic_features_are_the_childs_privileges(void **state)
 			 HV_STATUS_INVALID_PARTITION_STATE);
 }
 
-/* Where the engine's local APICs have them. */
-static void test_a_child_may_have_the_registers_of_the_local_apic(void **state)
-{
-	u64 id;
-
-	deposit(HV_PARTITION_ID_SELF, 1);
-	fake_engine.apic_msrs = true;
-	id = create();
-	assert_int_equal(set_property(id, HV_PROPERTY_SYNTHETIC_PROC_FEATURES, 0x06400FFB), 0);
-	assert_int_equal(get_property(id, HV_PROPERTY_SYNTHETIC_PROC_FEATURES), 0);
-	assert_int_equal(out64(0), 0x06400FFBull & ~BIT64(25));
-	assert_true(partition_has(child(id), HV_PRIV_ACCESS_INTR_CTRL_REGS));
-	assert_true(child(id)->config.hints & HV_HINT_APIC_MSRS);
-	assert_true(fake_vm(child(id)->vm)->config.apic_msrs);
-	/* With them goes that it need not write every EOI. */
-	deposit(id, 20);
-	assert_int_equal(simple(HVCALL_INITIALIZE_PARTITION, id), 0);
-	assert_int_equal(create_vp(id, 0), 0);
-	assert_int_equal(set_reg(id, 0, HvRegisterVpAssistPage, 0x5000 | 1, 0), 0);
-	assert_int_equal(fake_last(child(id)->vm, FAKE_LAZY_EOI).a, 0x5000);
-	/* Not a child whose parent does not want it. */
-	assert_int_equal(set_reg(child_id, 0, HvRegisterVpAssistPage, 0x5000 | 1, 0), 0);
-	assert_int_equal(fake_count(child(child_id)->vm, FAKE_LAZY_EOI), 0);
-	fake_engine.apic_msrs = false;
-}
-
 static void test_properties_by_who_asks(void **state)
 {
 	static const struct {
@@ -1132,7 +1106,6 @@ int main(void)
 		TEST_CHILD(test_the_register_page_is_current_and_its_changes_count),
 		TEST_CHILD(test_state_pages_that_are_not_offered),
 		TEST_CHILD(test_synthetic_features_are_the_childs_privileges),
-		TEST_CHILD(test_a_child_may_have_the_registers_of_the_local_apic),
 		TEST_CHILD(test_properties_by_who_asks),
 		TEST_CHILD(test_capabilities_are_banks),
 		TEST_CHILD(test_frozen_time_stands_still_and_goes_on_from_there),

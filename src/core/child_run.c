@@ -14,7 +14,6 @@
  * parks first, and is the last to touch the VP until it is entered again.
  */
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,43 +66,11 @@ static void park_locked(struct child *c, struct child_vp *cv)
 	pthread_cond_broadcast(&c->vp_cond);
 }
 
-static void stir(struct child_vp *cv)
-{
-	__atomic_fetch_add(&cv->stirred, 1, __ATOMIC_RELEASE);
-	pthread_cond_signal(&cv->wake);
-}
-
-/* For what a parent that answers quickly does next. */
-static void look_locked(struct child *c, struct child_vp *cv, u64 ns)
-{
-	u64 end = pace_now_ns() + ns;
-	u32 seen = __atomic_load_n(&cv->stirred, __ATOMIC_ACQUIRE);
-	bool came;
-
-	pthread_mutex_unlock(&c->vp_lock);
-	do
-		sched_yield();
-	while (!(came = __atomic_load_n(&cv->stirred, __ATOMIC_ACQUIRE) != seen) &&
-	       pace_now_ns() < end);
-	if (!came)
-		pace_no_answer(&cv->pace);
-	pthread_mutex_lock(&c->vp_lock);
-}
-
-static void sleep_locked(struct child *c, struct child_vp *cv)
-{
-	cv->asleep = true;
-	pthread_cond_wait(&cv->wake, &c->vp_lock);
-	cv->asleep = false;
-	pace_woke(&cv->pace);
-}
-
 /* Parks until nothing holds the VP. False: the thread ends. */
 static bool enter(struct vp *vp)
 {
 	struct child *c = child_of(vp);
 	struct child_vp *cv = vp->child;
-	u64 look;
 	bool run;
 
 	pthread_mutex_lock(&c->vp_lock);
@@ -113,10 +80,8 @@ static bool enter(struct vp *vp)
 		pthread_mutex_lock(&c->vp_lock);
 		park_locked(c, cv);
 	}
-	if (!ends_locked(c, cv) && cv->intercept_suspend && (look = pace_for_answer(&cv->pace)))
-		look_locked(c, cv, look);
 	while (!ends_locked(c, cv) && !runnable_locked(c, cv))
-		sleep_locked(c, cv);
+		pthread_cond_wait(&cv->wake, &c->vp_lock);
 	run = !ends_locked(c, cv);
 	cv->in_guest |= run;
 	pthread_mutex_unlock(&c->vp_lock);
@@ -300,7 +265,6 @@ void child_vp_intercept(struct vp *vp)
 	cv->on_its_own = !vp->partition->hv->root_scheduler;
 	park_locked(c, cv);
 	pthread_mutex_unlock(&c->vp_lock);
-	pace_told(&cv->pace);
 	if (!dispatched)
 		tell_parent(vp, first);
 }
@@ -344,7 +308,7 @@ static void wake_all_locked(struct partition *p)
 	for (u32 i = 0; i < CHILD_VPS_MAX; i++)
 		if ((vp = partition_vp(p, i)) &&
 		    (ends_locked(p->child, vp->child) || runnable_locked(p->child, vp->child)))
-			stir(vp->child);
+			pthread_cond_signal(&vp->child->wake);
 }
 
 static void wait_parked_locked(struct child *c, struct vp *vp)
@@ -400,35 +364,10 @@ void child_vp_release(struct vp *vp)
 	pthread_mutex_lock(&c->vp_lock);
 	cv->holds--;
 	goes_on = runnable_locked(c, cv);
-	if (goes_on)
-		pace_resumed(&cv->pace, cv->asleep);
 	pthread_mutex_unlock(&c->vp_lock);
 	if (goes_on)
-		stir(cv); /* after the lock: who is woken needs it */
+		pthread_cond_signal(&cv->wake);
 	pthread_mutex_unlock(&cv->access);
-}
-
-void child_vp_expect(struct vp *by)
-{
-	__atomic_store_n(&by->attention, false, __ATOMIC_SEQ_CST);
-}
-
-void child_vp_await(struct vp *by, struct vp *vp)
-{
-	struct child_pace *pace = &vp->child->pace;
-	u64 look = vp->partition->hv->root_scheduler ? 0 : pace_for_intercept(pace), end;
-
-	if (!look)
-		return;
-	end = pace_now_ns() + look;
-	while (!__atomic_load_n(&by->attention, __ATOMIC_SEQ_CST) &&
-	       partition_stop_reason(by->partition) == STOP_NONE) {
-		if (pace_now_ns() >= end) {
-			pace_no_intercept(pace);
-			return;
-		}
-		sched_yield();
-	}
 }
 
 void child_run_end(struct vp *vp)
@@ -436,7 +375,7 @@ void child_run_end(struct vp *vp)
 	struct child *c = child_of(vp);
 
 	pthread_mutex_lock(&c->vp_lock);
-	stir(vp->child);
+	pthread_cond_signal(&vp->child->wake);
 	kick_locked(vp);
 	wait_parked_locked(c, vp);
 	pthread_mutex_unlock(&c->vp_lock);
@@ -529,7 +468,7 @@ static bool dispatch_goes_on(struct vp *by, struct vp *vp, bool halted,
 	*out = standing_locked(c, cv);
 	park_locked(c, cv);
 	if (runnable_locked(c, cv))
-		stir(cv);
+		pthread_cond_signal(&cv->wake);
 	pthread_mutex_unlock(&c->vp_lock);
 	return false;
 }

@@ -227,32 +227,6 @@ static void test_it_is_there_with_the_root_scheduler_only(void **state)
 			 HV_STATUS_FEATURE_UNAVAILABLE);
 }
 
-/* The other scheduler: who resumes waits for an intercept that is likely to come. */
-static void test_a_resume_waits_while_runs_are_short(void **state)
-{
-	struct child_pace *pace = &vp()->child->pace;
-
-	child_vp_expect(ct.vp[0]);
-	child_vp_await(ct.vp[0], vp()); /* nothing is known yet: does not wait */
-	assert_false(ct.vp[0]->attention);
-	/* In vain, and so only once. */
-	*pace = (struct child_pace){ .wake_ns = 1000000, .short_run = true };
-	child_vp_await(ct.vp[0], vp());
-	assert_false(ct.vp[0]->attention);
-	assert_false(pace->short_run);
-	/* An interrupt for the parent's VP ends it: of the intercept, or another. */
-	pace->short_run = true;
-	vp_interrupt(ct.outer_vp[0], 0x40);
-	child_vp_await(ct.vp[0], vp());
-	assert_true(pace->short_run);
-	child_vp_expect(ct.vp[0]);
-	assert_false(ct.vp[0]->attention);
-	/* So does the end of the machine. */
-	partition_stop(ct.p, STOP_POWER_OFF, 0, "off");
-	child_vp_await(ct.vp[0], vp());
-	assert_true(pace->short_run);
-}
-
 static void test_what_cannot_be_dispatched(void **state)
 {
 	const struct {
@@ -521,8 +495,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_it_is_there_with_the_root_scheduler_only,
-						setup_hypervisor, teardown),
-		cmocka_unit_test_setup_teardown(test_a_resume_waits_while_runs_are_short,
 						setup_hypervisor, teardown),
 		T(test_what_cannot_be_dispatched),
 		T(test_the_parent_learns_which_scheduler_it_is),

@@ -16,7 +16,6 @@
 static const struct feature {
 	u64 bit, privileges;
 	u32 features_edx;
-	u32 hints;
 } features[] = {
 	/* With an interface at all: what has no bit of its own. */
 	{ HV_SYNTHETIC_HV1, HV_PRIV_ACCESS_RESET, HV_FEATURE_CRASH_MSRS | HV_FEATURE_XMM_INPUT },
@@ -25,8 +24,6 @@ static const struct feature {
 	{ HV_SYNTHETIC_REF_COUNTER, HV_PRIV_ACCESS_REF_COUNTER, 0 },
 	{ HV_SYNTHETIC_SYNIC_REGS, HV_PRIV_ACCESS_SYNIC_REGS | HV_PRIV_POST_MESSAGES, 0 },
 	{ HV_SYNTHETIC_TIMER_REGS, HV_PRIV_ACCESS_SYNTHETIC_TIMERS, 0 },
-	/* Where the engine's local APICs have them. */
-	{ HV_SYNTHETIC_INTR_CTRL_REGS, HV_PRIV_ACCESS_INTR_CTRL_REGS, 0, HV_HINT_APIC_MSRS },
 	{ HV_SYNTHETIC_HYPERCALL_REGS, HV_PRIV_ACCESS_HYPERCALL_MSRS, 0 },
 	{ HV_SYNTHETIC_VP_INDEX, HV_PRIV_ACCESS_VP_INDEX, 0 },
 	{ HV_SYNTHETIC_REF_TSC, HV_PRIV_ACCESS_REF_TSC, 0 },
@@ -42,13 +39,13 @@ static const struct feature {
 	{ HV_SYNTHETIC_ACCESS_VP_REGS, HV_PRIV_ACCESS_VP_REGS, 0 },
 };
 
-static u64 assignable(const struct partition *p)
+static u64 assignable(void)
 {
 	u64 all = 0;
 
 	for (u32 i = 0; i < ARRAY_SIZE(features); i++)
 		all |= features[i].bit;
-	return p->hv->engine->apic_msrs ? all : all & ~HV_SYNTHETIC_INTR_CTRL_REGS;
+	return all;
 }
 
 /* As for a guest: auto-EOI does not exist, and time may stretch. */
@@ -61,14 +58,13 @@ static enum hv_status features_set(struct partition *p, u64 value)
 
 	pc->privileges = 0;
 	pc->features_edx = 0;
-	p->child->synthetic_features = value &= assignable(p);
+	p->child->synthetic_features = value & assignable();
 	pc->hints = value & HV_SYNTHETIC_HV1 ? CHILD_HINTS : 0;
 	for (u32 i = 0; i < ARRAY_SIZE(features); i++) {
 		if (!(value & features[i].bit))
 			continue;
 		pc->privileges |= features[i].privileges;
 		pc->features_edx |= features[i].features_edx;
-		pc->hints |= features[i].hints;
 	}
 	return HV_STATUS_SUCCESS;
 }
@@ -102,7 +98,7 @@ static enum hv_status capabilities_get(struct partition *p, u64 *value)
 
 static enum hv_status assignable_get(struct partition *p, u64 *value)
 {
-	*value = assignable(p);
+	*value = assignable();
 	return HV_STATUS_SUCCESS;
 }
 

@@ -440,9 +440,9 @@ static void set_list(struct hypercall *hc, struct vp *vp, enum hv_status *status
 
 /*
  * A resume is a list of its own and has nothing to prepare. All else needs to know
- * which processor it is for, and must show in the register page afterwards. True: it goes on.
+ * which processor it is for, and must show in the register page afterwards.
  */
-static bool set_list_of_child(struct hypercall *hc, struct vp *vp, enum hv_status *status)
+static void set_list_of_child(struct hypercall *hc, struct vp *vp, enum hv_status *status)
 {
 	const struct hv_register_assoc *list =
 		(const void *)(hc->in + sizeof(struct hv_input_vp_registers));
@@ -464,29 +464,20 @@ static bool set_list_of_child(struct hypercall *hc, struct vp *vp, enum hv_statu
 		child_register_page_fill_general(vp);
 	else if (!control || child_vp_suspended(vp))
 		child_register_page_fill(vp);
-	else
-		return true;
-	return false;
 }
 
 static enum hv_status call_set_vp_registers(struct hypercall *hc)
 {
 	struct vp *vp;
 	enum hv_status status = target_get(hc, &vp);
-	bool goes_on;
 
 	if (status != HV_STATUS_SUCCESS)
 		return status;
-	if (!by_parent(hc, vp)) {
+	if (by_parent(hc, vp))
+		set_list_of_child(hc, vp, &status);
+	else
 		set_list(hc, vp, &status);
-		return status;
-	}
-	child_vp_expect(hc->vp);
-	goes_on = set_list_of_child(hc, vp, &status);
-	child_vp_release(vp);
-	if (goes_on)
-		child_vp_await(hc->vp, vp);
-	child_put(vp->partition);
+	target_put(hc, vp);
 	return status;
 }
 

@@ -179,11 +179,10 @@ struct engine_irqfd {
 };
 
 struct engine_vm_config {
-	u32 max_vcpus;	    /* APIC ids are below this */
-	u16 hypercall_port; /* a 32-bit IN from here is a hypercall */
-	bool trap_msrs;	    /* synthetic MSRs 0x40000000-0x400010FF exit to us */
-	/* But 0x40000070 to 72: EOI, ICR and TPR of the local APIC, where its CPUID offers them. */
-	bool apic_msrs;
+	u32 max_vcpus;		/* APIC ids are below this */
+	u16 hypercall_port;	/* a 32-bit IN from here is a hypercall */
+	bool trap_msrs;		/* synthetic MSRs 0x40000000-0x400010FF exit to us */
+	bool apic_msrs;		/* but 0x40000070 to 72: EOI, ICR and TPR of the local APIC */
 	bool trap_unknown_msrs; /* with trap_msrs: so do those the back end does not know */
 	bool halt_exits;	/* its vCPUs will be run with theirs */
 };

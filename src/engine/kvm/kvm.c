@@ -440,11 +440,6 @@ const struct engine_ops kvm_engine_ops = {
 	.vcpu_extint = kvm_vcpu_extint,
 };
 
-static bool has(const struct kvm_engine *e, u64 cap)
-{
-	return kvm_ioctl(e->fd, KVM_CHECK_EXTENSION, (void *)cap) > 0;
-}
-
 int kvm_engine_open(struct engine *out)
 {
 	struct kvm_engine *e = calloc(1, sizeof(*e));
@@ -468,7 +463,7 @@ int kvm_engine_open(struct engine *out)
 	*out = (struct engine){
 		.ops = &kvm_engine_ops,
 		.ctx = e,
-		.apic_msrs = has(e, KVM_CAP_HYPERV) && has(e, KVM_CAP_HYPERV_ENFORCE_CPUID),
+		.apic_msrs = kvm_ioctl(e->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_HYPERV) > 0,
 		.halt_exits = kvm_halt_possible(),
 	};
 	return 0;

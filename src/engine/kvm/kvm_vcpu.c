@@ -47,11 +47,8 @@ int kvm_vcpu_tsc_follow(struct kvm_vcpu *v)
 static int vcpu_setup(struct kvm_vcpu *v)
 {
 	struct kvm_enable_cap pv = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = { 1 } };
-	struct kvm_enable_cap hv = { .cap = KVM_CAP_HYPERV_ENFORCE_CPUID, .args = { 1 } };
 	int ret;
 
-	if (v->vm->apic_msrs && kvm_ioctl(v->fd, KVM_ENABLE_CAP, &hv) < 0)
-		return -EOPNOTSUPP;
 	kvm_ioctl(v->fd, KVM_ENABLE_CAP, &pv); /* older hosts keep their harmless PV registers */
 	ret = kvm_vcpu_tsc_follow(v);
 	if (ret < 0)
