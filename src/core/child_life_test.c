@@ -27,12 +27,8 @@ static u64 child_id;
 
 static u16 call_from(u32 caller, u64 control, const void *input, u32 bytes)
 {
-	u64 in = IN_GPA + caller * PAGE_BYTES, out = OUT_GPA + caller * PAGE_BYTES, result;
-	const struct hypercall_regs regs = { control, in, out, true };
-
-	memcpy(ct.ram + in, input, bytes);
-	assert_int_equal(hypercall_execute(ct.vp[caller], &regs, &result), VP_OK);
-	return (u16)result;
+	return core_test_call(&ct, caller, control, input, bytes, IN_GPA + caller * PAGE_BYTES,
+			      OUT_GPA + caller * PAGE_BYTES);
 }
 
 static u16 call(u64 control, const void *input, u32 bytes)

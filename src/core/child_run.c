@@ -13,9 +13,7 @@
  * Nothing that is done before that waits for a parent. What tells the parent of an intercept
  * parks first, and is the last to touch the VP until it is entered again.
  */
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"

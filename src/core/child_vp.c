@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/census.h"
 #include "core/child.h"
 
 struct vp *child_vp(struct partition *p, u32 index)

@@ -212,6 +212,20 @@ static inline void core_test_write(struct vp *vp, u32 msr, u64 value)
 	assert(fault == VP_OK);
 }
 
+/* Status of a hypercall of VP @index with input and output in memory. */
+static inline u16 core_test_call(struct core_test *ct, u32 index, u64 control, const void *input,
+				 u32 bytes, u64 in_gpa, u64 out_gpa)
+{
+	const struct hypercall_regs regs = { control, in_gpa, out_gpa, true };
+	enum vp_fault fault;
+	u64 result;
+
+	memcpy(ct->ram + in_gpa, input, bytes);
+	fault = hypercall_execute(ct->vp[index], &regs, &result);
+	assert(fault == VP_OK);
+	return (u16)result;
+}
+
 /* Of a child: its thread has not parked. */
 static inline bool core_test_in_guest(struct vp *vp)
 {
