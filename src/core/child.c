@@ -156,6 +156,7 @@ static int attach(struct partition *parent, struct child *c, struct engine_vm *v
 		.max_lps = parent->config.max_lps,
 		.build = parent->config.build,
 		.physical_bits = parent->config.physical_bits,
+		.lends_timers = parent->hv->engine->timers,
 	};
 	/* The pool is of the parent's memory; the child's own comes with the map. */
 	int ret = partition_create(parent->hv, &pc, parent->gmem, vm, &child_ops, NULL, out);
@@ -176,7 +177,8 @@ static int create(struct partition *parent, const struct hv_input_create_partiti
 					     .hypercall_port = HYPERCALL_PORT,
 					     .trap_msrs = true,
 					     .trap_unknown_msrs = true,
-					     .halt_exits = parent->hv->root_scheduler };
+					     .halt_exits = parent->hv->root_scheduler,
+					     .timers = parent->hv->engine->timers };
 	struct child *c = child_alloc(parent, in);
 	struct engine_vm *vm = NULL;
 	int ret = c ? engine_vm_create(parent->hv->engine, &vc, &vm) : -ENOMEM;

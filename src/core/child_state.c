@@ -174,8 +174,10 @@ static enum hv_status timers_get(struct vp *vp, const struct hv_input_vp_state *
 {
 	struct hv_synthetic_timers_state state = { 0 };
 
+	stimers_recall(vp);
 	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++)
 		stimer_state_get(&vp->stimer[i], &state.timer[i]);
+	stimers_lend(vp);
 	memcpy(t->data, &state, sizeof(state));
 	return HV_STATUS_SUCCESS;
 }
@@ -191,8 +193,10 @@ static enum hv_status timers_set(struct vp *vp, const struct hv_input_vp_state *
 	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++)
 		if (!stimer_state_ok(&state.timer[i]))
 			return HV_STATUS_INVALID_PARAMETER;
+	stimers_recall(vp);
 	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++)
 		stimer_state_set(&vp->stimer[i], &state.timer[i]);
+	stimers_lend(vp);
 	return HV_STATUS_SUCCESS;
 }
 

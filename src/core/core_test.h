@@ -42,6 +42,7 @@ struct core_test_config {
 	u64 outer_privileges; /* 0: the same */
 	u32 features;	      /* 0: all; CORE_TEST_NONE: none */
 	u64 hv_pages_gpa;
+	bool lends_timers;
 	u64 ram_bytes; /* 0: TEST_RAM_BYTES */
 	u8 *ram;       /* page-aligned, the caller's; NULL: allocated */
 };
@@ -109,6 +110,7 @@ static inline struct partition *core_test_partition(struct core_test *ct, struct
 		.build = 0x6C61,
 		.physical_bits = TEST_PHYSICAL_BITS,
 		.hv_pages_gpa = cfg->hv_pages_gpa,
+		.lends_timers = cfg->lends_timers && hv == &ct->hv,
 	};
 	struct partition *p = NULL;
 	int ret = partition_create(hv, &pc, &ct->gmem, ct->vm, &core_test_ops, ct, &p);

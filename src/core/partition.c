@@ -72,7 +72,8 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 				 .ops = ops,
 				 .ctx = ctx,
 				 .clock = hv->clock,
-				 .timers = hv->timers };
+				 .timers = hv->timers,
+				 .lends_timers = cfg->lends_timers };
 	list_init(&p->overlays);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_mutex_init(&p->overlay_lock, NULL);

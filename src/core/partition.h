@@ -126,6 +126,7 @@ struct partition_config {
 	u32 build;		  /* version shown */
 	u8 physical_bits;	  /* of the guest physical address space */
 	u32 quirks;		  /* bits of enum quirk_id */
+	bool lends_timers;	  /* to the engine: its VM has them (core/stimer_lend.c) */
 	struct fail_rules *fails; /* NULL: no call fails on purpose. Outlives the partition */
 	u8 sint_first, sint_last; /* vectors a SINT may have; 0: any (from 16) */
 	/*
@@ -163,7 +164,10 @@ struct partition {
 	struct vp **vps;
 	u32 vp_count;
 
-	pthread_mutex_t lock; /* guards: the registers below, crash, stop */
+	bool lends_timers; /* atomic: it still does; written under lock */
+
+	pthread_mutex_t lock; /* guards: the registers below, crash, stop, counts_lent */
+	bool counts_lent;     /* the engine has its clock, and takes the counts that guests write */
 	u64 guest_os_id;
 	u64 hypercall_msr;
 	u64 tsc_msr;

@@ -117,6 +117,8 @@ static void timers_rearm(struct partition *p)
 
 		for (u32 t = 0; vp && t < HV_SYNIC_STIMER_COUNT; t++)
 			stimer_rearm(&vp->stimer[t]);
+		if (vp)
+			stimers_lend(vp);
 	}
 }
 
@@ -130,10 +132,12 @@ static enum hv_status freeze_set(struct partition *p, u64 value)
 	if (value == refclock_frozen(&c->clock))
 		return HV_STATUS_SUCCESS;
 	child_hold(p);
-	if (value)
+	if (value) {
+		stimers_clock_stops(p);
 		refclock_freeze(&c->clock);
-	else if (refclock_thaw(&c->clock) < 0)
+	} else if (refclock_thaw(&c->clock) < 0) {
 		status = HV_STATUS_OPERATION_FAILED;
+	}
 	pthread_mutex_lock(&c->vp_lock);
 	c->time_frozen = refclock_frozen(&c->clock);
 	pthread_mutex_unlock(&c->vp_lock);

@@ -213,7 +213,10 @@ void stimer_state_set(struct stimer *st, const struct hv_stimer_state *in)
 
 void stimer_init(struct stimer *st, struct vp *vp, u32 index)
 {
-	*st = (struct stimer){ .vp = vp, .index = index };
+	/* The engine's are off, too. */
+	*st = (struct stimer){ .vp = vp,
+			       .index = index,
+			       .lent = vp->partition->config.lends_timers };
 	pthread_mutex_init(&st->lock, NULL);
 	timer_init(&st->timer, vp->partition->timers, fire);
 	st->message = (struct message){
@@ -231,11 +234,25 @@ void stimer_fini(struct stimer *st)
 	pthread_mutex_destroy(&st->lock);
 }
 
+void stimer_off_locked(struct stimer *st)
+{
+	st->config = st->count = 0;
+	arm_locked(st, 0);
+}
+
 void stimer_reset(struct stimer *st)
 {
 	pthread_mutex_lock(&st->lock);
-	st->config = st->count = 0;
-	arm_locked(st, 0);
+	stimer_off_locked(st);
+	pthread_mutex_unlock(&st->lock);
+}
+
+void stimer_take_back(struct stimer *st, u64 config, u64 count)
+{
+	pthread_mutex_lock(&st->lock);
+	st->config = config & HV_STIMER_VALID_MASK;
+	st->count = count;
+	start_locked(st);
 	pthread_mutex_unlock(&st->lock);
 }
 
@@ -243,7 +260,9 @@ static enum vp_fault stimer_read(struct vp *vp, u32 i, u64 *value)
 {
 	struct stimer *st = &vp->stimer[i / 2];
 
+	stimers_recall(vp);
 	*value = i % 2 ? stimer_read_count(st) : stimer_read_config(st);
+	stimers_lend(vp);
 	return VP_OK;
 }
 
@@ -252,12 +271,15 @@ static enum vp_fault stimer_write(struct vp *vp, u32 i, u64 value)
 {
 	struct stimer *st = &vp->stimer[i / 2];
 	bool direct = vp->partition->config.features_edx & HV_FEATURE_STIMER_DIRECT;
+	bool ok;
 
+	stimers_recall(vp);
 	if (i % 2)
-		return stimer_write_count(st, value) ? VP_OK : VP_FAULT_GP;
-	if (!direct && (value & HV_STIMER_DIRECT))
-		return VP_FAULT_GP;
-	return stimer_write_config(st, value) ? VP_OK : VP_FAULT_GP;
+		ok = stimer_write_count(st, value);
+	else
+		ok = (direct || !(value & HV_STIMER_DIRECT)) && stimer_write_config(st, value);
+	stimers_lend(vp);
+	return ok ? VP_OK : VP_FAULT_GP;
 }
 
 const struct msr_desc stimer_msrs[] = {

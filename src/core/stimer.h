@@ -10,6 +10,8 @@
 struct stimer {
 	struct vp *vp;
 	u32 index;
+	/* The engine has it; it is off here. Of who runs the VP, or keeps it from running. */
+	bool lent;
 	pthread_mutex_t lock; /* guards everything below but the message's queue state */
 	u64 config, count;
 	u64 due_100ns; /* when it fires next; meaningful while enabled */
@@ -27,6 +29,20 @@ bool stimer_write_config(struct stimer *st, u64 value);
 bool stimer_write_count(struct stimer *st, u64 value);
 u64 stimer_read_config(struct stimer *st);
 u64 stimer_read_count(struct stimer *st);
+
+/*
+ * stimer_lend.c. A VP's timers are the engine's while it runs, where that can have them; whoever
+ * reads or writes one calls them back before, and lends them after. The VP is not in the guest.
+ */
+void stimers_lend(struct vp *vp);
+void stimers_recall(struct vp *vp);
+/* For stimer_lend.c: off; and as the engine had it. */
+void stimer_off_locked(struct stimer *st);
+void stimer_take_back(struct stimer *st, u64 config, u64 count);
+/* The engine's raise nothing until the VP runs. */
+bool stimers_lent(const struct vp *vp);
+/* All are here, and the engine's clock is another from now on. No VP of @p runs. */
+void stimers_clock_stops(struct partition *p);
 
 /* For a parent that takes a VP's state along. */
 void stimer_state_get(struct stimer *st, struct hv_stimer_state *out);

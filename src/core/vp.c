@@ -107,8 +107,10 @@ static void assist_lazy_eoi(struct vp *vp)
 
 void vp_reset(struct vp *vp)
 {
+	stimers_recall(vp);
 	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++)
 		stimer_reset(&vp->stimer[i]);
+	stimers_lend(vp);
 	synic_reset(&vp->synic);
 	overlay_set(vp->partition, &vp->assist_page, vp->assist_page.gpa, false);
 	assist_lazy_eoi(vp);
@@ -214,12 +216,15 @@ static enum vp_fault assist_write(struct vp *vp, u32 i, u64 value)
  * IDLE_MAX_US.
  */
 #define IDLE_MAX_US 10000
+/* Where a timer may be due of which nobody is told. */
+#define IDLE_LENT_US 500
 
 static enum vp_fault guest_idle_read(struct vp *vp, u32 i, u64 *value)
 {
+	u32 most = stimers_lent(vp) ? IDLE_LENT_US : IDLE_MAX_US;
 	u32 slept = 0;
 
-	for (u32 us = 50; slept < IDLE_MAX_US; us *= 2) {
+	for (u32 us = 50; slept < most; us *= 2) {
 		struct timespec ts = { 0, (long)us * 1000 };
 
 		/* Its parent's thread has better to do, and no interrupt is an interrupt too. */

@@ -258,11 +258,12 @@ static void leaf_get(struct vp *vp, u32 leaf, struct hv_register_value *v)
 	v->high = regs.ecx | (u64)regs.edx << 32;
 }
 
-/* State without a lock: only the VP's own thread may touch it. */
+/* State without a lock, or the engine's: only the VP's own thread may touch it. */
 static bool belongs_to_thread(const struct vp_reg *r)
 {
 	if (r->place == IN_SYNTHETIC)
-		return r->where == HV_X64_MSR_VP_ASSIST_PAGE || r->where == HV_X64_MSR_VP_RUNTIME;
+		return r->where == HV_X64_MSR_VP_ASSIST_PAGE || r->where == HV_X64_MSR_VP_RUNTIME ||
+		       r->where - HV_X64_MSR_STIMER0_CONFIG < 2 * HV_SYNIC_STIMER_COUNT;
 	return r->place != IN_CPUID;
 }
 

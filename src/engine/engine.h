@@ -185,6 +185,7 @@ struct engine_vm_config {
 	bool apic_msrs;		/* but 0x40000070 to 72: EOI, ICR and TPR of the local APIC */
 	bool trap_unknown_msrs; /* with trap_msrs: so do those the back end does not know */
 	bool halt_exits;	/* its vCPUs will be run with theirs */
+	bool timers;		/* vm_timers() may be called */
 };
 
 /* How the instruction of an exit is dropped. */
@@ -228,6 +229,15 @@ struct engine_ops {
 	 * run().
 	 */
 	int (*vm_msr_exits)(struct engine_vm *vm, u32 index, bool read, bool write);
+
+	/*
+	 * With engine_vm_config's timers a vCPU has four that raise a vector of its own once, by
+	 * vcpu_get_msr() and vcpu_set_msr() of 0x400000B0 to B7 (TLFS: direct mode). @on: their
+	 * reference time is high64(guest's TSC * @scale) + @offset, and the guest writes counts,
+	 * the odd ones, without an exit. Not @on: these writes exit, as all others do; timers that
+	 * wait go on. -EOPNOTSUPP: the host's time is not its TSC's.
+	 */
+	int (*vm_timers)(struct engine_vm *vm, bool on, u64 scale, u64 offset);
 
 	/* The CPUID the back end can give a guest. *count: in capacity, out number. -E2BIG. */
 	int (*cpuid_supported)(void *engine, struct engine_cpuid *out, u32 *count);
@@ -310,6 +320,7 @@ struct engine {
 	void *ctx;
 	bool apic_msrs;	 /* it can do what engine_vm_config's of that name asks for */
 	bool halt_exits; /* the same */
+	bool timers;	 /* the same */
 };
 
 static inline int engine_vm_create(struct engine *e, const struct engine_vm_config *cfg,

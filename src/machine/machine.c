@@ -405,6 +405,8 @@ static int create_one_partition(struct machine *m, struct hypervisor *hv,
 		.quirks = hv == &m->hv && (offer->privileges & HV_PRIV_CPU_MANAGEMENT)
 				  ? m->quirks & quirks_of_root(m->role->nested)
 				  : 0,
+		/* A VP that dispatches another is not in the engine's run() to be interrupted. */
+		.lends_timers = hv == &m->hv && m->engine->timers && !hv->root_scheduler,
 		.fails = cfg->fails,
 	};
 	int ret = 0;
@@ -597,7 +599,8 @@ static int create_engine_side(struct machine *m, const struct machine_config *cf
 	const struct engine_vm_config vc = { .max_vcpus = cfg->cpus,
 					     .hypercall_port = HYPERCALL_PORT,
 					     .trap_msrs = true,
-					     .apic_msrs = m->engine->apic_msrs };
+					     .apic_msrs = m->engine->apic_msrs,
+					     .timers = m->engine->timers };
 	int ret = cpu_model_init(cpu, m->engine);
 
 	if (ret)

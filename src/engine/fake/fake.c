@@ -14,7 +14,8 @@ static const u32 known_msrs[] = {
 	0x20C,	    0x20D,	0x20E,	    0x20F,	0x250,	    0x258,	0x259,
 	0x268,	    0x269,	0x26A,	    0x26B,	0x26C,	    0x26D,	0x26E,
 	0x26F,	    0x277,	0x2FF,	    0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084,
-	0xC0000100, 0xC0000101, 0xC0000102, 0xC0000103, 0x40000118,
+	0xC0000100, 0xC0000101, 0xC0000102, 0xC0000103, 0x40000118, 0x400000B0, 0x400000B1,
+	0x400000B2, 0x400000B3, 0x400000B4, 0x400000B5, 0x400000B6, 0x400000B7,
 };
 static_assert(ARRAY_SIZE(known_msrs) <= FAKE_MSRS, "room for all");
 
@@ -194,6 +195,12 @@ static int vm_msr_exits(struct engine_vm *vm, u32 index, bool read, bool write)
 {
 	record(fake_vm(vm), FAKE_MSR_EXITS, index, (u64)read | (u64)write << 1, 0);
 	return fake_vm(vm)->msr_exits_error;
+}
+
+static int vm_timers(struct engine_vm *vm, bool on, u64 scale, u64 offset)
+{
+	record(fake_vm(vm), FAKE_TIMERS, on, scale, offset);
+	return on ? fake_vm(vm)->timers_error : 0;
 }
 
 /* A hypervisor with a signature of its own, which no partition may see. */
@@ -560,6 +567,7 @@ const struct engine_ops fake_ops = {
 	.vm_ioeventfd = vm_ioeventfd,
 	.vm_ioapic_route = vm_ioapic_route,
 	.vm_msr_exits = vm_msr_exits,
+	.vm_timers = vm_timers,
 	.cpuid_supported = cpuid_supported,
 	.tsc_hz = tsc_hz,
 	.apic_hz = apic_hz,

@@ -16,7 +16,7 @@
 #define FAKE_APIC_HZ   100000000ull
 #define FAKE_RECORDS   256 /* kept; older ones are only counted */
 #define FAKE_SLOTS     128
-#define FAKE_MSRS      56
+#define FAKE_MSRS      64
 #define FAKE_WRITTEN   64
 #define FAKE_OUT_BYTES 2 /* OUT imm8, AL: what completing a hypercall adds to RIP */
 
@@ -30,6 +30,7 @@ enum fake_call {
 	FAKE_IOEVENTFD,	   /* a: address, b: add, c: fd; also fake_vm's doorbell */
 	FAKE_IOAPIC_ROUTE, /* a: address, b: data, c: pin */
 	FAKE_MSR_EXITS,	   /* a: index, b: bit 0 reads, bit 1 writes */
+	FAKE_TIMERS,	   /* a: on, b: scale, c: offset */
 	FAKE_EXCEPTION,	   /* a: RIP, b: vector, c: error code as u64 */
 	FAKE_SET_CPUID,	   /* b: entries, c: vCPU id */
 	FAKE_SET_MSR,	   /* a: index, b: value, c: vCPU id */
@@ -69,6 +70,7 @@ struct fake_vm {
 	} ioeventfd;		   /* the newest */
 	int ioeventfd_error;	   /* what the next vm_ioeventfd() that adds gives, if not 0 */
 	int msr_exits_error;	   /* the same of vm_msr_exits() */
+	int timers_error;	   /* the same of vm_timers() that begins */
 	u32 map_fails;		   /* so many of the next vm_map() give -ENOSPC */
 	u64 written[FAKE_WRITTEN]; /* pages, until vm_written() takes them */
 	u32 written_count;

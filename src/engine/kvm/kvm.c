@@ -81,7 +81,8 @@ static int vm_create(void *ctx, const struct engine_vm_config *cfg, struct engin
 			       .engine = e,
 			       .max_vcpus = cfg->max_vcpus,
 			       .hypercall_port = cfg->hypercall_port,
-			       .apic_msrs = cfg->apic_msrs };
+			       .apic_msrs = cfg->apic_msrs,
+			       .timers = cfg->timers };
 	pthread_mutex_init(&vm->lock, NULL);
 	list_init(&vm->vcpus);
 	vm->fd = kvm_ioctl(e->fd, KVM_CREATE_VM, NULL);
@@ -401,6 +402,7 @@ const struct engine_ops kvm_engine_ops = {
 	.vm_ioeventfd = vm_ioeventfd,
 	.vm_ioapic_route = vm_ioapic_route,
 	.vm_msr_exits = kvm_vm_msr_exits,
+	.vm_timers = kvm_vm_timers,
 	.cpuid_supported = cpuid_supported,
 	.tsc_hz = tsc_hz,
 	.apic_hz = apic_hz,
@@ -465,6 +467,7 @@ int kvm_engine_open(struct engine *out)
 		.ctx = e,
 		.apic_msrs = kvm_ioctl(e->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_HYPERV) > 0,
 		.halt_exits = kvm_halt_possible(),
+		.timers = kvm_timers_possible(e->fd),
 	};
 	return 0;
 }

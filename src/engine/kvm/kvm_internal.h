@@ -25,6 +25,7 @@ struct kvm_engine {
 /* Registers of KVM's own Hyper-V interface; after EOI come ICR and TPR. */
 #define KVM_HV_EOI	      0x40000070u
 #define KVM_HV_VP_ASSIST_PAGE 0x40000073u
+#define KVM_HV_STIMER0_CONFIG 0x400000B0u /* then its count; four of each */
 
 struct kvm_vm {
 	struct engine_vm vm;
@@ -33,6 +34,8 @@ struct kvm_vm {
 	u32 max_vcpus;
 	u16 hypercall_port;
 	bool apic_msrs;	 /* EOI, ICR and TPR by MSR are KVM's */
+	bool timers;	 /* vCPUs have KVM's */
+	bool counts;	 /* under lock: writes of their counts do not exit */
 	int xsave_bytes; /* of an area as the kernel writes it; 0: a page, no more is said */
 	u64 tsc_offset;	 /* atomic; the same for all vCPUs: guest TSC = host TSC + offset */
 	u64 apic_hz;
@@ -94,6 +97,13 @@ extern const struct engine_ops kvm_engine_ops;
  */
 int kvm_msr_trap(struct kvm_vm *vm, bool unknown_too);
 int kvm_vm_msr_exits(struct engine_vm *vm, u32 index, bool read, bool write);
+/* Whether a guest's write of a timer's count exits. */
+int kvm_msr_counts(struct kvm_vm *vm, bool exit);
+
+/* kvm_timer.c */
+bool kvm_timers_possible(int fd);
+int kvm_vcpu_timers_init(struct kvm_vcpu *v);
+int kvm_vm_timers(struct engine_vm *vm, bool on, u64 scale, u64 offset);
 
 /* kvm_vcpu.c, for the ops table. */
 int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **out);

@@ -14,6 +14,9 @@
 /* EOI, ICR and TPR: for a guest with "Hv#1" in its CPUID KVM has these itself. */
 #define APIC_FIRST (KVM_HV_EOI - SYNTHETIC_FIRST)
 #define APIC_BITS  0x07u
+/* The counts of its timers. */
+#define TIMER_FIRST (KVM_HV_STIMER0_CONFIG - SYNTHETIC_FIRST)
+#define COUNT_BITS  0xAAu
 
 /* Where processors have registers; KVM knows no other but the synthetic ones. */
 static const u32 range_base[KVM_MSR_RANGES] = { 0, 0xC0000000, 0xC0010000 };
@@ -29,18 +32,26 @@ static bool is_local_apics(u32 index)
 
 static int filter_locked(struct kvm_vm *vm)
 {
-	static u8 deny_all[SYNTHETIC_COUNT / 8];
-	static u8 deny_rest[SYNTHETIC_COUNT / 8] = { [APIC_FIRST / 8] = APIC_BITS };
+	u8 reads[SYNTHETIC_COUNT / 8] = { 0 }, writes[SYNTHETIC_COUNT / 8] = { 0 };
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
-		.ranges = { { .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
+		.ranges = { { .flags = KVM_MSR_FILTER_READ,
 			      .nmsrs = SYNTHETIC_COUNT,
 			      .base = SYNTHETIC_FIRST,
-			      .bitmap = vm->apic_msrs ? deny_rest : deny_all } },
+			      .bitmap = reads },
+			    { .flags = KVM_MSR_FILTER_WRITE,
+			      .nmsrs = SYNTHETIC_COUNT,
+			      .base = SYNTHETIC_FIRST,
+			      .bitmap = writes } },
 	};
-	u32 n = 1;
+	u32 n = 2;
 
-	static_assert(1 + KVM_MSR_RANGES * 2 <= KVM_MSR_FILTER_MAX_RANGES, "room for all");
+	static_assert(2 + KVM_MSR_RANGES * 2 <= KVM_MSR_FILTER_MAX_RANGES, "room for all");
+	static_assert(APIC_FIRST % 8 == 0 && TIMER_FIRST % 8 == 0, "at the beginning of a byte");
+	if (vm->apic_msrs)
+		reads[APIC_FIRST / 8] = writes[APIC_FIRST / 8] = APIC_BITS;
+	if (vm->counts)
+		writes[TIMER_FIRST / 8] = COUNT_BITS;
 	static_assert(KVM_MSR_RANGE / 8 <= KVM_MSR_FILTER_MAX_BITMAP_SIZE, "a bitmap KVM takes");
 	for (u32 i = 0; i < KVM_MSR_RANGES; i++) {
 		for (u32 write = 0; write < 2; write++) {
@@ -101,6 +112,17 @@ int kvm_vm_msr_exits(struct engine_vm *v, u32 index, bool read, bool write)
 	ret = filter_locked(vm);
 	for (u32 i = 0; i < 2 && ret < 0; i++)
 		deny_locked(vm, range, i, at, was[i]);
+	pthread_mutex_unlock(&vm->lock);
+	return ret;
+}
+
+int kvm_msr_counts(struct kvm_vm *vm, bool exit)
+{
+	int ret;
+
+	pthread_mutex_lock(&vm->lock);
+	vm->counts = !exit;
+	ret = filter_locked(vm);
 	pthread_mutex_unlock(&vm->lock);
 	return ret;
 }

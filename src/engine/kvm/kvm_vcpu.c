@@ -57,7 +57,7 @@ static int vcpu_setup(struct kvm_vcpu *v)
 	if (ret < 0)
 		return ret;
 	v->vm->tsc_hz = (u64)ret * 1000;
-	return 0;
+	return v->vm->timers ? kvm_vcpu_timers_init(v) : 0;
 }
 
 /* Before it is made: KVM never lets go of the id of a vCPU. */
