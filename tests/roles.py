@@ -324,7 +324,7 @@ cp --sparse=always {image} root.img
 printf 'write %s /etc/nestor-test\\nsif /etc/nestor-test mode 0100755\\n' $D/test | debugfs -w -f - root.img >/dev/null 2>&1
 $N run --role {role} --kernel 6.12 --cpus 2 --memory 768M --disk root.img --net user --timeout 400 \\
     --append "root={disk} rw"
-echo; echo @status; echo $?; echo @
+s=$?; echo; echo @status; echo $s; echo @
 """, timeout=580)
         check("both processors are up before", r.section("first").startswith("2\n"), r)
         second = r.section("second")

@@ -77,7 +77,7 @@ mkdir tiny; mount -t tmpfs -o size=8M tiny tiny || exit 77; truncate -s 96M tiny
 genisoimage -quiet -r -o dvd.iso $D/tree 2>&1
 $N run --kernel {kernel} --json --disk a.img --disk b.img,controller=1 --disk ro.img,ro --cdrom dvd.iso \
     --disk tiny/t.img,controller=1,lun=5 --timeout 240 -- sh -c {sh}
-echo; echo @status; echo $?; echo @host; du -k a.img | cut -f1
+s=$?; echo; echo @status; echo $s; echo @host; du -k a.img | cut -f1
 dd if=a.img bs=1M skip=3 count=1 2>/dev/null | md5sum | cut -c1-32
 echo @; umount tiny
 """)
@@ -177,7 +177,7 @@ truncate -s 512M data.img
 iperf3 -s -p {port} >server.log 2>&1 & server=$!
 $N run --kernel {kernel} --cpus 2 --memory 768M --disk root.qcow2,format=qcow2 --disk data.img --net user \
     --timeout {timeout - 60} --append "root=LABEL=nestor-root rw" -- bash -c {sh}
-echo; echo @status; echo $?; echo @
+s=$?; echo; echo @status; echo $s; echo @
 kill $server; cat server.log; ip addr show lo
 echo @mirror; /usr/lib/apt/apt-helper download-file {mirror}/dists/bookworm/Release Release >/dev/null 2>&1; echo $?; echo @
 """, timeout=timeout)
@@ -338,7 +338,7 @@ def kexec(image):
 cp --sparse=always {image} root.img
 printf 'write %s /etc/nestor-test\\nsif /etc/nestor-test mode 0100755\\n' $D/test | debugfs -w -f - root.img >/dev/null 2>&1
 $N run --kernel 6.12 --memory 768M --disk root.img --net user --timeout 300 --append "root=/dev/sda rw"
-echo; echo @status; echo $?; echo @
+s=$?; echo; echo @status; echo $s; echo @
 """)
     check("the disk's own init runs", "init" in r.section("first"), r)
     second = r.section("second")
