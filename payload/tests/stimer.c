@@ -6,6 +6,7 @@
 #define SINT_VECTOR 0x41
 #define DIRECT	    0x42
 #define MS	    10000ull /* in 100 ns */
+#define SECOND	    (1000 * MS)
 #define SECOND_US   1000000
 
 static volatile struct hv_message messages[HV_SYNIC_SINT_COUNT]
@@ -138,7 +139,7 @@ static void test_direct(void)
 	due = ref_time() + 3 * MS;
 	wrmsr(COUNT(0), due);
 	wrmsr(CONFIG(0), DIRECT_CONFIG | HV_STIMER_ENABLE);
-	ok_eq(irq_count(DIRECT), came, "direct: not before its time");
+	ok(irq_count(DIRECT) == came || ref_time() >= due, "direct: not before its time");
 	ok(irq_wait(DIRECT, came + 1, SECOND_US), "direct: the timer's own vector comes");
 	ok(ref_time() >= due, "direct: and not early");
 	ok_eq(messages[SINT].type, HV_MESSAGE_NONE, "direct: without a message");
@@ -159,12 +160,13 @@ static void test_auto_enable(void)
 	wrmsr(COUNT(0), 0);
 	wrmsr(CONFIG(0), config);
 	for (u32 i = 1; i <= 3; i++) {
-		wrmsr(COUNT(0), ref_time() + 2 * MS);
+		wrmsr(COUNT(0), ref_time() + 10 * SECOND); /* not while it is looked at */
 		ok(rdmsr(CONFIG(0)) & HV_STIMER_ENABLE, "auto-enable: writing the count enables");
+		wrmsr(COUNT(0), ref_time() + 2 * MS);
 		ok(irq_wait(DIRECT, came + i, SECOND_US), "auto-enable: shot %u comes", i);
 		ok(!(rdmsr(CONFIG(0)) & HV_STIMER_ENABLE), "auto-enable: disabled after the shot");
 	}
-	wrmsr(COUNT(0), ref_time() + 5 * MS);
+	wrmsr(COUNT(0), ref_time() + 10 * SECOND);
 	wrmsr(COUNT(0), 0);
 	ok(!(rdmsr(CONFIG(0)) & HV_STIMER_ENABLE), "auto-enable: count 0 disables");
 	ok(!irq_wait(DIRECT, came + 4, 20000), "auto-enable: and nothing comes");
