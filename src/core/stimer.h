@@ -41,7 +41,9 @@ void stimer_off_locked(struct stimer *st);
 void stimer_take_back(struct stimer *st, u64 config, u64 count);
 /* The engine's raise nothing until the VP runs. */
 bool stimers_lent(const struct vp *vp);
-/* All are here, and the engine's clock is another from now on. No VP of @p runs. */
+/* The next that is lent has the engine's clock set. */
+void stimers_clock_changes(struct partition *p);
+/* So it is, and all are here. No VP of @p runs. */
 void stimers_clock_stops(struct partition *p);
 
 /* For a parent that takes a VP's state along. */

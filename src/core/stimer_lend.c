@@ -122,6 +122,13 @@ bool stimers_lent(const struct vp *vp)
 	return vp->stimer[0].lent;
 }
 
+void stimers_clock_changes(struct partition *p)
+{
+	pthread_mutex_lock(&p->lock);
+	p->counts_lent = false;
+	pthread_mutex_unlock(&p->lock);
+}
+
 void stimers_clock_stops(struct partition *p)
 {
 	for (u32 i = 0; i < p->config.max_vps; i++) {
@@ -130,7 +137,5 @@ void stimers_clock_stops(struct partition *p)
 		if (vp)
 			stimers_recall(vp);
 	}
-	pthread_mutex_lock(&p->lock);
-	p->counts_lent = false;
-	pthread_mutex_unlock(&p->lock);
+	stimers_clock_changes(p);
 }

@@ -213,6 +213,18 @@ static void test_a_stopped_clock_begins_anew(void **state)
 	assert_int_equal(fake_last(ct.vm, FAKE_TIMERS).c, ct.clock.offset);
 }
 
+/* KVM may count from elsewhere once a VM has one more vCPU. */
+static void test_the_clock_is_set_again_for_another_vp(void **state)
+{
+	linux_begins(0);
+	linux_begins(0);
+	assert_int_equal(fake_count(ct.vm, FAKE_TIMERS), 1);
+	stimers_clock_changes(ct.p);
+	linux_begins(1);
+	assert_int_equal(fake_count(ct.vm, FAKE_TIMERS), 2);
+	assert_int_equal(fake_last(ct.vm, FAKE_TIMERS).a, 1);
+}
+
 /* Another VP's is the engine's, which has it while that one runs. */
 static void test_another_vps_is_out_of_reach(void **state)
 {
@@ -247,6 +259,7 @@ int main(void)
 		TEST(test_a_refused_value_changes_nothing),
 		TEST(test_a_reset_reaches_the_engine),
 		TEST(test_a_stopped_clock_begins_anew),
+		TEST(test_the_clock_is_set_again_for_another_vp),
 		TEST(test_another_vps_is_out_of_reach),
 	};
 

@@ -64,6 +64,8 @@ int vp_create_child(struct partition *p, u32 index, struct engine_vcpu *vcpu,
 	vp->child = child;
 	child->vp = vp;
 	*out = vp;
+	/* KVM sets its clock anew for another vCPU: it is looked at again. */
+	stimers_clock_changes(p);
 	/* Whoever sees the count sees the VP, and whoever sees the VP all of it. */
 	__atomic_store_n(&p->vps[index], vp, __ATOMIC_RELEASE);
 	if (index >= p->vp_count)

@@ -607,7 +607,7 @@ const struct engine_ops fake_ops = {
 	.vcpu_extint = vcpu_extint,
 };
 
-struct engine fake_engine = { .ops = &fake_ops };
+struct engine fake_engine = { .ops = &fake_ops, .timers = true };
 
 void fake_push(struct engine_vcpu *vcpu, const struct fake_step *step)
 {

@@ -8,8 +8,13 @@
 
 #include "engine/kvm/kvm_internal.h"
 
-/* So far they may be apart, where so many tries get there. */
-#define APART_MAX_NS 5000
+/*
+ * A timer that comes early is set again at once, and again until it is time: so the clock is to be
+ * behind, a little. What is too much is not to be had.
+ */
+#define BEHIND_NS    3000
+#define APART_NS     2500
+#define APART_MAX_NS 50000
 #define TRIES	     16
 
 bool kvm_timers_possible(int fd)
@@ -29,7 +34,7 @@ static s64 distance(s64 a)
 	return a < 0 ? -a : a;
 }
 
-/* *@ahead: of the reference time, in ns. */
+/* *@ahead: of where it is to be, in ns. */
 static int compare(struct kvm_vm *vm, u64 scale, u64 offset, u64 *clock, s64 *ahead)
 {
 	struct kvm_clock_data now = { 0 };
@@ -42,7 +47,7 @@ static int compare(struct kvm_vm *vm, u64 scale, u64 offset, u64 *clock, s64 *ah
 		return -EOPNOTSUPP;
 	tsc = now.host_tsc + __atomic_load_n(&vm->tsc_offset, __ATOMIC_ACQUIRE);
 	*clock = now.clock;
-	*ahead = (s64)(now.clock - (mul_hi(tsc, scale) + offset) * 100);
+	*ahead = (s64)(now.clock - (mul_hi(tsc, scale) + offset) * 100 + BEHIND_NS);
 	return 0;
 }
 
@@ -54,14 +59,14 @@ static int align(struct kvm_vm *vm, u64 scale, u64 offset)
 	s64 ahead, late = 0;
 	int ret = compare(vm, scale, offset, &clock, &ahead);
 
-	for (u32 i = 0; ret >= 0 && distance(ahead) > APART_MAX_NS && i < TRIES; i++) {
+	for (u32 i = 0; ret >= 0 && distance(ahead) > APART_NS && i < TRIES; i++) {
 		to.clock = clock - (u64)ahead + (u64)late;
 		ret = kvm_ioctl(vm->fd, KVM_SET_CLOCK, &to);
 		if (ret >= 0)
 			ret = compare(vm, scale, offset, &clock, &ahead);
 		late -= ahead;
 	}
-	return ret;
+	return ret >= 0 && distance(ahead) > APART_MAX_NS ? -EOPNOTSUPP : ret;
 }
 
 int kvm_vm_timers(struct engine_vm *v, bool on, u64 scale, u64 offset)
