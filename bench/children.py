@@ -151,7 +151,7 @@ class Bench:
 
         def look(mark):
             if mark in ("@still", "@written"):
-                looks.append(json.loads(output(self.nestor, "stat", name, "--json") or "{}").get("children"))
+                looks.append(json.loads(output(self.nestor, "stat", name, "--json") or "{}"))
 
         seen, text = marks([self.nestor, "run", "--name", name, "--role", "nested-root", "--kernel", self.root_kernel,
                             "--cpus", "2", "--memory", "1G", *options, "--disk", self.image + ",ro", "--append",
@@ -159,9 +159,13 @@ class Bench:
         got = self.times(seen)
         hyp = [sum(map(int, re.findall(r"\b\d+\b", l))) for l in re.findall(r"HYP:(.*)$", text, re.M)]
         if len(looks) == 2 and all(looks) and len(hyp) == 2:
-            ports = looks[1]["intercepts_by_kind"].get("port I/O", 0) - looks[0]["intercepts_by_kind"].get("port I/O", 0)
-            got.update(intercepts=ports, hypercalls=(looks[1]["hypercalls"] - looks[0]["hypercalls"]) / ports,
-                       interrupts=(hyp[1] - hyp[0]) / ports, whole=looks[1]["hypercalls_per_intercept"])
+            then, now = (s["children"] for s in looks)
+            ports = now["intercepts_by_kind"].get("port I/O", 0) - then["intercepts_by_kind"].get("port I/O", 0)
+            # Of the whole machine: the root's, and those of the child's that are no intercepts.
+            exits = [sum(s["exits"].values()) for s in looks]
+            got.update(intercepts=ports, hypercalls=(now["hypercalls"] - then["hypercalls"]) / ports,
+                       interrupts=(hyp[1] - hyp[0]) / ports, whole=now["hypercalls_per_intercept"],
+                       exits=(exits[1] - exits[0]) / ports)
         return got
 
     def dispatched(self):
@@ -239,6 +243,7 @@ def bench(rounds, nestor, row, say):
     compare("  dispatched by the root", "s", "bytes", "beside", "the same; --scheduler root", side="dispatched")
     compare("  the same", "s", "bytes", "deeper", "QEMU on KVM in a virtual machine")
     for what, key, target in (("child: hypercalls per port access", "hypercalls", 3), ("  in all, start included", "whole", None),
-                              ("child: root interrupts per port access", "interrupts", None)):
+                              ("child: root interrupts per port access", "interrupts", None),
+                              ("  exits of root and child to nestor", "exits", None)):
         if median("child", key) is not None:
             row(what, "", median("child", key), target=target)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The narrow interface to what runs guest code: KVM (engine/kvm) or a script
- * (engine/fake). Data only: no guest-visible rule lives behind it, and no
- * Hyper-V emulation of the back end's own is ever enabled.
+ * (engine/fake). Data only: no guest-visible rule lives behind it. Of a Hyper-V
+ * emulation of the back end's own a guest reaches nothing but what is asked for here
+ * (engine_vm_config: apic_msrs, timers).
  *
  * Ownership: engine_vm_create() and engine_vcpu_create() give objects that the
  * matching _destroy() frees; vCPUs go before their VM. Errors are negative

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * The VM side of the KVM back end: memory slots, interrupt routes, and the
- * settings that keep every Hyper-V and paravirtual emulation of KVM's out.
+ * settings that keep the Hyper-V and paravirtual emulation of KVM's out that nobody asked for.
  */
 #include "base/fd.h"
 #include "engine/kvm/kvm.h"
