@@ -380,7 +380,7 @@ int kvm_vcpu_irq_pending(struct engine_vcpu *vcpu)
 }
 
 /*
- * Part of KVM's own Hyper-V interface, of which the guest sees nothing else. KVM keeps the page it
+ * Part of KVM's own Hyper-V interface, of which the guest sees little else. KVM keeps the page it
  * had if it does not take the new one.
  */
 int kvm_vcpu_lazy_eoi(struct engine_vcpu *vcpu, u64 gpa)
