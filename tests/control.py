@@ -106,12 +106,9 @@ def devices():
         check("its name is taken", r.code == 2 and "is running already" in r.err, r)
 
         one = answer("stat", i.name)
-        time.sleep(2)
-        two = answer("stat", i.name)
         rows = {r["name"]: r for r in one.get("routes", [])}
         check("stat counts hypercalls and registers", rows.get("HvCallPostMessage", {}).get("L1", 0) > 0 and
               rows.get("STIMER", {}).get("L1", 0) > 0, one)
-        check("and goes on counting", two["exits"]["MSR write"] > one["exits"]["MSR write"], (one, two))
         check("and knows the channels", any(c["device"] == "network" and c["open"] and c["packets"] > 0
                                             for c in one["channels"]), one)
         r = nestor("stat", i.name)
@@ -120,6 +117,8 @@ def devices():
         r = nestor("device", "add", i.name, "net", "user,mac=02:00:00:00:00:77")
         check("a card is added", r.code == 0 and r.out == "net1\n", r)
         check("the guest sees it", i.says(r"^devices eth0 eth1, carrier 1"), i)
+        two = answer("stat", i.name)    # an idle guest has no exits
+        check("stat goes on counting", two["exits"]["hypercall"] > one["exits"]["hypercall"], (one, two))
         o = [x for x in answer("device", "list", i.name)["devices"] if x["name"] == "net1"]
         check("device list too", len(o) == 1 and o[0]["mac"] == "02:00:00:00:00:77" and o[0]["link"] == "up", o)
         at = len(i.lines)
