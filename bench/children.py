@@ -72,8 +72,9 @@ def marks(argv, end, at=lambda mark: None, **kw):
             chunk = os.read(p.stdout.fileno(), 4096).decode(errors="replace").replace("\r", "")
             now = time.monotonic()
             if not chunk:
+                code = p.wait()    # then all is in the file, whose position is the process's, too
                 err.seek(0)
-                raise Stuck(f"it ended with {p.wait()} after {', '.join(seen) or 'its start'}: {text[-1500:]}"
+                raise Stuck(f"it ended with {code} after {', '.join(seen) or 'its start'}: {text[-1500:]}"
                             f"{err.read()[-1500:]}")
             text += chunk
             *lines, rest = (rest + chunk).split("\n")
