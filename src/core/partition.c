@@ -73,7 +73,7 @@ int partition_create(struct hypervisor *hv, const struct partition_config *cfg, 
 				 .ctx = ctx,
 				 .clock = hv->clock,
 				 .timers = hv->timers,
-				 .lends_timers = cfg->lends_timers };
+				 .lends_timers = cfg->lends_timers && !trace_on };
 	list_init(&p->overlays);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_mutex_init(&p->overlay_lock, NULL);

@@ -49,6 +49,16 @@ static void start_locked(struct stimer *st)
 	arm_locked(st, 0);
 }
 
+/* Nowhere to send to, or nothing to wait for: the timer stays off (TLFS: StimerConfig). */
+static void load_locked(struct stimer *st, u64 config, u64 count)
+{
+	st->config = config & HV_STIMER_VALID_MASK;
+	st->count = count;
+	if ((!(config & HV_STIMER_DIRECT) && HV_STIMER_SINT(config) == 0) || count == 0)
+		st->config &= ~HV_STIMER_ENABLE;
+	start_locked(st);
+}
+
 /* After a shot: the next one, or off. */
 static void advance_locked(struct stimer *st, u64 now)
 {
@@ -136,11 +146,7 @@ bool stimer_write_config(struct stimer *st, u64 value)
 	if ((value & HV_STIMER_DIRECT) && HV_STIMER_VECTOR(value) < HV_SINT_MIN_VECTOR)
 		return false;
 	pthread_mutex_lock(&st->lock);
-	st->config = value & HV_STIMER_VALID_MASK;
-	/* Nowhere to send to, or nothing to wait for: the timer stays off (TLFS: StimerConfig). */
-	if ((!(value & HV_STIMER_DIRECT) && HV_STIMER_SINT(value) == 0) || st->count == 0)
-		st->config &= ~HV_STIMER_ENABLE;
-	start_locked(st);
+	load_locked(st, value, st->count);
 	pthread_mutex_unlock(&st->lock);
 	return true;
 }
@@ -201,11 +207,7 @@ bool stimer_state_ok(const struct hv_stimer_state *in)
 void stimer_state_set(struct stimer *st, const struct hv_stimer_state *in)
 {
 	pthread_mutex_lock(&st->lock);
-	st->config = in->config & HV_STIMER_VALID_MASK;
-	st->count = in->count;
-	if ((!(st->config & HV_STIMER_DIRECT) && HV_STIMER_SINT(st->config) == 0) || st->count == 0)
-		st->config &= ~HV_STIMER_ENABLE;
-	start_locked(st);
+	load_locked(st, in->config, in->count);
 	pthread_mutex_unlock(&st->lock);
 	if (in->flags & HV_STIMER_STATE_MESSAGE_PENDING)
 		send(st, in->config & ~HV_STIMER_DIRECT, in->undelivered_expiration);
@@ -214,9 +216,7 @@ void stimer_state_set(struct stimer *st, const struct hv_stimer_state *in)
 void stimer_init(struct stimer *st, struct vp *vp, u32 index)
 {
 	/* The engine's are off, too. */
-	*st = (struct stimer){ .vp = vp,
-			       .index = index,
-			       .lent = vp->partition->config.lends_timers };
+	*st = (struct stimer){ .vp = vp, .index = index, .lent = vp->partition->lends_timers };
 	pthread_mutex_init(&st->lock, NULL);
 	timer_init(&st->timer, vp->partition->timers, fire);
 	st->message = (struct message){
@@ -250,9 +250,7 @@ void stimer_reset(struct stimer *st)
 void stimer_take_back(struct stimer *st, u64 config, u64 count)
 {
 	pthread_mutex_lock(&st->lock);
-	st->config = config & HV_STIMER_VALID_MASK;
-	st->count = count;
-	start_locked(st);
+	load_locked(st, config, count);
 	pthread_mutex_unlock(&st->lock);
 }
 

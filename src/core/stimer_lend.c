@@ -4,7 +4,7 @@
  * own, and writes its count twice and more in each idle period; with a timer of the engine's
  * that is no exit, and no thread has to wake for it. All others are done in stimer.c: a
  * partition lends its timers until a VP wants one that sends a message or is periodic, and from
- * then on none. So it does not while there is a trace, which would miss them.
+ * then on none. Nor does it if there is a trace, which would miss them (partition_create()).
  *
  * A timer that is lent is off here; what the guest has written is the engine's alone.
  */
@@ -16,35 +16,34 @@ static bool lends(const struct partition *p)
 	return __atomic_load_n(&p->lends_timers, __ATOMIC_ACQUIRE);
 }
 
-static void lends_no_more_locked(struct partition *p)
-{
-	__atomic_store_n(&p->lends_timers, false, __ATOMIC_RELEASE);
-	/* The engine's that wait go on; the next access to one brings it back. */
-	if (p->vm->ops->vm_timers(p->vm, false, 0, 0) < 0)
-		partition_stop(p, STOP_HOST_ERROR, 0, "timers cannot be taken from the engine");
-}
-
+/* The engine's that wait go on; the next access to one brings it back. */
 static void lends_no_more(struct partition *p)
 {
+	int ret = 0;
+
 	pthread_mutex_lock(&p->lock);
 	if (lends(p))
-		lends_no_more_locked(p);
+		ret = p->vm->ops->vm_timers(p->vm, false, 0, 0);
+	__atomic_store_n(&p->lends_timers, false, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&p->lock);
+	if (ret < 0)
+		partition_stop(p, STOP_HOST_ERROR, 0,
+			       "the host does not give timers back (errno %d)", -ret);
 }
 
 /* The engine keeps the partition's time, and takes counts from now on. */
-static bool counts_lent(struct partition *p)
+static bool lend_counts(struct partition *p)
 {
 	u64 offset = __atomic_load_n(&p->clock->offset, __ATOMIC_ACQUIRE);
+	bool lent;
 
 	pthread_mutex_lock(&p->lock);
-	if (lends(p) && !p->counts_lent) {
-		p->counts_lent = p->vm->ops->vm_timers(p->vm, true, p->clock->scale, offset) >= 0;
-		if (!p->counts_lent)
-			lends_no_more_locked(p);
-	}
+	if (!p->counts_lent)
+		p->counts_lent = lends(p) &&
+				 p->vm->ops->vm_timers(p->vm, true, p->clock->scale, offset) >= 0;
+	lent = p->counts_lent;
 	pthread_mutex_unlock(&p->lock);
-	return lends(p);
+	return lent;
 }
 
 static u32 config_msr(const struct stimer *st)
@@ -53,17 +52,17 @@ static u32 config_msr(const struct stimer *st)
 }
 
 /* One shot, with a vector; or it is not used. */
-static bool can_be_lent(struct stimer *st, u64 config)
+static bool can_be_lent(u64 config)
 {
 	return !config || ((config & HV_STIMER_DIRECT) && !(config & HV_STIMER_PERIODIC));
 }
 
-static void lend(struct stimer *st)
+static bool lend(struct stimer *st)
 {
 	struct engine_vcpu *vcpu = st->vp->vcpu;
 
 	if (st->lent)
-		return;
+		return true;
 	pthread_mutex_lock(&st->lock);
 	/* The count first: with the configuration it starts. */
 	st->lent = vcpu->ops->vcpu_set_msr(vcpu, config_msr(st) + 1, st->count) >= 0 &&
@@ -71,6 +70,7 @@ static void lend(struct stimer *st)
 	if (st->lent)
 		stimer_off_locked(st);
 	pthread_mutex_unlock(&st->lock);
+	return st->lent;
 }
 
 static void recall(struct stimer *st)
@@ -91,7 +91,7 @@ static void recall(struct stimer *st)
 void stimers_lend(struct vp *vp)
 {
 	struct partition *p = vp->partition;
-	bool used = false;
+	bool can = true, used = false;
 
 	/* Time that stands still: when it goes on. */
 	if (!lends(p) || refclock_frozen(p->clock))
@@ -99,16 +99,14 @@ void stimers_lend(struct vp *vp)
 	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++) {
 		u64 config = stimer_read_config(&vp->stimer[i]);
 
-		if (unlikely(trace_on) || !can_be_lent(&vp->stimer[i], config)) {
-			lends_no_more(p);
-			return;
-		}
+		can &= can_be_lent(config);
 		used |= config != 0;
 	}
-	if (used && !counts_lent(p))
-		return;
-	for (u32 i = 0; i < HV_SYNIC_STIMER_COUNT; i++)
-		lend(&vp->stimer[i]);
+	can = can && (!used || lend_counts(p));
+	for (u32 i = 0; can && i < HV_SYNIC_STIMER_COUNT; i++)
+		can = lend(&vp->stimer[i]);
+	if (!can)
+		lends_no_more(p);
 }
 
 void stimers_recall(struct vp *vp)

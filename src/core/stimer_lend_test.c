@@ -161,13 +161,24 @@ static void test_an_engine_without_the_clock_gets_none(void **state)
 	assert_int_equal(fake_count(ct.vm, FAKE_TIMERS), 2);
 }
 
+static void test_a_host_that_keeps_them_stops_the_partition(void **state)
+{
+	linux_begins(0);
+	fake_vm(ct.vm)->timers_end_error = -ENOMEM;
+	core_test_write(ct.vp[0], CONFIG(1), 3 << 16);
+	assert_int_equal(partition_stop_reason(ct.p), STOP_HOST_ERROR);
+}
+
 static void test_a_trace_sees_all(void **state)
 {
+	teardown(state);
 	assert_int_equal(trace_start("/dev/null"), 0);
+	setup(state);
 	linux_begins(0);
 	core_test_write(ct.vp[0], COUNT(0), 500);
 	assert_int_equal(trace_stop(), 0);
 	assert_int_equal(engines(0, CONFIG(0)), 0);
+	assert_int_equal(fake_count(ct.vm, FAKE_TIMERS), 0);
 	core_test_advance(&ct, 501);
 	assert_int_equal(fired(), 1);
 }
@@ -255,6 +266,7 @@ int main(void)
 		TEST(test_a_periodic_timer_ends_it),
 		TEST(test_one_that_is_taken_back_late_fires),
 		TEST(test_an_engine_without_the_clock_gets_none),
+		TEST(test_a_host_that_keeps_them_stops_the_partition),
 		TEST(test_a_trace_sees_all),
 		TEST(test_a_refused_value_changes_nothing),
 		TEST(test_a_reset_reaches_the_engine),

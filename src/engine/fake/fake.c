@@ -200,7 +200,7 @@ static int vm_msr_exits(struct engine_vm *vm, u32 index, bool read, bool write)
 static int vm_timers(struct engine_vm *vm, bool on, u64 scale, u64 offset)
 {
 	record(fake_vm(vm), FAKE_TIMERS, on, scale, offset);
-	return on ? fake_vm(vm)->timers_error : 0;
+	return on ? fake_vm(vm)->timers_error : fake_vm(vm)->timers_end_error;
 }
 
 /* A hypervisor with a signature of its own, which no partition may see. */

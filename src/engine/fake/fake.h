@@ -71,6 +71,7 @@ struct fake_vm {
 	int ioeventfd_error;	   /* what the next vm_ioeventfd() that adds gives, if not 0 */
 	int msr_exits_error;	   /* the same of vm_msr_exits() */
 	int timers_error;	   /* the same of vm_timers() that begins */
+	int timers_end_error;	   /* and of one that ends */
 	u32 map_fails;		   /* so many of the next vm_map() give -ENOSPC */
 	u64 written[FAKE_WRITTEN]; /* pages, until vm_written() takes them */
 	u32 written_count;
