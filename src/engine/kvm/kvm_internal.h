@@ -97,8 +97,8 @@ extern const struct engine_ops kvm_engine_ops;
  */
 int kvm_msr_trap(struct kvm_vm *vm, bool unknown_too);
 int kvm_vm_msr_exits(struct engine_vm *vm, u32 index, bool read, bool write);
-/* Whether a guest's write of a timer's count exits. */
-int kvm_msr_counts(struct kvm_vm *vm, bool exit);
+/* Whether KVM serves a guest's write of a timer's count. */
+int kvm_msr_counts(struct kvm_vm *vm, bool serves);
 
 /* kvm_timer.c */
 bool kvm_timers_possible(int fd);

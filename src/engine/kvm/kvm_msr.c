@@ -47,12 +47,12 @@ static int filter_locked(struct kvm_vm *vm)
 	u32 n = 2;
 
 	static_assert(2 + KVM_MSR_RANGES * 2 <= KVM_MSR_FILTER_MAX_RANGES, "room for all");
+	static_assert(KVM_MSR_RANGE / 8 <= KVM_MSR_FILTER_MAX_BITMAP_SIZE, "a bitmap KVM takes");
 	static_assert(APIC_FIRST % 8 == 0 && TIMER_FIRST % 8 == 0, "at the beginning of a byte");
 	if (vm->apic_msrs)
 		reads[APIC_FIRST / 8] = writes[APIC_FIRST / 8] = APIC_BITS;
 	if (vm->counts)
 		writes[TIMER_FIRST / 8] = COUNT_BITS;
-	static_assert(KVM_MSR_RANGE / 8 <= KVM_MSR_FILTER_MAX_BITMAP_SIZE, "a bitmap KVM takes");
 	for (u32 i = 0; i < KVM_MSR_RANGES; i++) {
 		for (u32 write = 0; write < 2; write++) {
 			if (!vm->msr[i][write].denied)
@@ -116,12 +116,12 @@ int kvm_vm_msr_exits(struct engine_vm *v, u32 index, bool read, bool write)
 	return ret;
 }
 
-int kvm_msr_counts(struct kvm_vm *vm, bool exit)
+int kvm_msr_counts(struct kvm_vm *vm, bool serves)
 {
 	int ret;
 
 	pthread_mutex_lock(&vm->lock);
-	vm->counts = !exit;
+	vm->counts = serves;
 	ret = filter_locked(vm);
 	pthread_mutex_unlock(&vm->lock);
 	return ret;

@@ -39,15 +39,18 @@ static int compare(struct kvm_vm *vm, u64 scale, u64 offset, u64 *clock, s64 *ah
 {
 	struct kvm_clock_data now = { 0 };
 	int ret = kvm_ioctl(vm->fd, KVM_GET_CLOCK, &now);
-	u64 tsc;
+	u64 tsc, time;
 
 	if (ret < 0)
 		return ret;
 	if (!(now.flags & KVM_CLOCK_TSC_STABLE) || !(now.flags & KVM_CLOCK_HOST_TSC))
 		return -EOPNOTSUPP;
 	tsc = now.host_tsc + __atomic_load_n(&vm->tsc_offset, __ATOMIC_ACQUIRE);
+	/* A child's is what its parent says; KVM has no nanoseconds for so many centuries. */
+	if (__builtin_mul_overflow(mul_hi(tsc, scale) + offset, 100ull, &time))
+		return -EOPNOTSUPP;
 	*clock = now.clock;
-	*ahead = (s64)(now.clock - (mul_hi(tsc, scale) + offset) * 100 + BEHIND_NS);
+	*ahead = (s64)(now.clock - time + BEHIND_NS);
 	return 0;
 }
 
@@ -74,5 +77,5 @@ int kvm_vm_timers(struct engine_vm *v, bool on, u64 scale, u64 offset)
 	struct kvm_vm *vm = kvm_vm_of(v);
 	int ret = on ? align(vm, scale, offset) : 0;
 
-	return ret < 0 ? ret : kvm_msr_counts(vm, !on);
+	return ret < 0 ? ret : kvm_msr_counts(vm, on);
 }
