@@ -329,7 +329,8 @@ static void build_args(struct args *a, const struct emu_plan *p, const int fd[IN
 	arg(a, "-append");
 	arg(a,
 	    "console=ttyS0 quiet loglevel=3 panic=-1 tsc=reliable tsc_early_khz=%llu "
-	    "no_timer_check mitigations=off nokaslr random.trust_cpu=on rdinit=/init",
+	    "no_timer_check rcupdate.rcu_expedited=1 mitigations=off nokaslr "
+	    "random.trust_cpu=on rdinit=/init",
 	    (unsigned long long)tsc_khz);
 	arg(a, "-chardev");
 	arg(a, "file,id=log,path=/proc/self/fd/%d,append=on", fd[IN_LOG]);

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <termios.h>
 #include <unistd.h>
@@ -80,8 +81,12 @@ void console_output(struct console *c, const u8 *data, u32 len)
 		}
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return; /* the reader is gone: the guest need not know */
+		if (n < 0) {
+			/* The guest need not know that its reader is gone. */
+			if (errno != EPIPE)
+				log_limited(LOG_WARNING, "standard output: %s", strerror(errno));
+			return;
+		}
 		data += n;
 		len -= (u32)n;
 	}
