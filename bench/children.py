@@ -69,13 +69,14 @@ def marks(argv, end, at=lambda mark: None, **kw):
         while end not in seen:
             if not select.select([p.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
                 raise Stuck(f"nothing more after {', '.join(seen) or 'its start'}: {text[-1500:]}")
-            chunk = os.read(p.stdout.fileno(), 4096).decode(errors="replace").replace("\r", "")
+            data = os.read(p.stdout.fileno(), 4096)
             now = time.monotonic()
-            if not chunk:
+            if not data:
                 code = p.wait()    # then all is in the file, whose position is the process's, too
                 err.seek(0)
                 raise Stuck(f"it ended with {code} after {', '.join(seen) or 'its start'}: {text[-1500:]}"
                             f"{err.read()[-1500:]}")
+            chunk = data.decode(errors="replace").replace("\r", "")    # may be empty now
             text += chunk
             *lines, rest = (rest + chunk).split("\n")
             for mark in re.findall(r"@[a-z]+$", "\n".join(lines), re.M):
@@ -216,7 +217,7 @@ def bench(rounds, nestor, row, say):
                         say(f"bench: children {i + 1}/{rounds}: {side}: " +
                             ", ".join(f"{k} {v:.2f}" for k, v in seen[-1].items()))
                 except (Stuck, KeyError, ZeroDivisionError) as e:
-                    part = times_until(b, e)    # QEMU's emulated SVM does not always carry a third level to its end
+                    part = times_until(b, e)    # some of the way is better than nothing
                     say(f"bench: children {i + 1}/{rounds}: {side}: {part or ''} {e}")
                     seen += [part] if part else []
     except Stuck as e:
