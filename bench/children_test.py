@@ -4,19 +4,10 @@
 import os, sys
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
-import children
-
-count = failed = 0
-
-
-def check(name, good, detail=""):
-    global count, failed
-    count += 1
-    failed += not good
-    print(("ok" if good else "not ok") + f" {count} - {name}")
-    if not good:
-        print("#   " + str(detail).replace("\n", "\n#   "))
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path += [TOP + "/tools", TOP + "/tests"]
+import boots, children
+from boots import check
 
 
 def marks(script):
@@ -33,5 +24,5 @@ check("a carriage return that comes alone is not the end", list(seen) == ["@one"
 seen, text = marks(r"printf '@one\r\n@two'; echo reason >&2; exit 3")
 check("the end is told with its status, what was said and why",
       list(seen) == ["@one"] and "ended with 3" in text and "@two" in text and "reason" in text, (seen, text))
-print(f"1..{count}")
-sys.exit(failed != 0)
+print(f"1..{boots.checks}")
+sys.exit(boots.failures != 0)
