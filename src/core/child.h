@@ -96,6 +96,7 @@ struct child_vp {
 	pthread_mutex_t access;
 	u64 pool_gpn[DEPOSIT_VP]; /* pages that pay for it; under life_lock */
 	pthread_cond_t wake;	  /* what its thread waits for while it may not run; with vp_lock */
+	struct insn_memo *memo;	  /* whose are the registers, is this; may be NULL */
 	/* Under child->vp_lock. */
 	bool explicit_suspend, intercept_suspend;
 	bool in_guest; /* a thread is in the engine or handles an exit: registers are its own */

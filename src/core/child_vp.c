@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/child.h"
+#include "core/insn.h"
 
 struct vp *child_vp(struct partition *p, u32 index)
 {
@@ -34,6 +35,7 @@ static struct child_vp *child_vp_alloc(void)
 				 .ask_rip = ~0ull,
 				 .register_gpn = ~0ull,
 				 .intercept_gpn = ~0ull,
+				 .memo = insn_memo_create(),
 				 .notice = { .done = notice_done } };
 	list_init(&cv->notice.link);
 	pthread_mutexattr_init(&recursive);
@@ -50,6 +52,7 @@ static void child_vp_dispose(struct child_vp *cv)
 		return;
 	if (cv->slice.service)
 		timer_fini(&cv->slice);
+	insn_memo_destroy(cv->memo);
 	pthread_cond_destroy(&cv->wake);
 	pthread_mutex_destroy(&cv->access);
 	free(cv);

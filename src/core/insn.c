@@ -2,6 +2,10 @@
 /* What an instruction is, Zydis says; where it reaches, the registers and segments say. */
 #include "core/insn.h"
 
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/child.h"
 #include "core/walk.h"
 
 #define EFER_LMA  BIT64(10)
@@ -22,27 +26,91 @@ u64 insn_linear(const struct engine_sregs *s, u64 rip)
 	return is_64bit(s) ? rip : (u32)(s->cs.base + rip);
 }
 
-static ZyanStatus decoder_init(const struct engine_sregs *s, ZydisDecoder *decoder)
+/* How Zydis is to read: the mode of the code, and how wide its stack is. */
+struct reading {
+	ZydisMachineMode mode;
+	ZydisStackWidth stack;
+};
+
+static struct reading reading_of(const struct engine_sregs *s)
 {
-	bool wide_stack = s->ss.attributes & SEG_DB;
+	ZydisStackWidth stack =
+		s->ss.attributes & SEG_DB ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16;
 
 	if (is_64bit(s))
-		return ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+		return (struct reading){ ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64 };
 	if (s->cs.attributes & SEG_DB)
-		return ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LEGACY_32,
-					wide_stack ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16);
+		return (struct reading){ ZYDIS_MACHINE_MODE_LEGACY_32, stack };
 	if (!(s->cr0 & CR0_PE))
-		return ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16);
-	return ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LEGACY_16,
-				wide_stack ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16);
+		return (struct reading){ ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16 };
+	return (struct reading){ ZYDIS_MACHINE_MODE_LEGACY_16, stack };
 }
 
-bool insn_decode(const struct engine_sregs *s, const u8 *bytes, u32 count, struct insn *out)
+#define MEMOS 64u
+
+struct insn_memo {
+	struct memo {
+		struct reading how;
+		u32 count; /* of bytes; 0: nothing yet */
+		u8 bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
+		bool decoded;
+		struct insn insn;
+	} memo[MEMOS];
+};
+
+struct insn_memo *insn_memo_create(void)
+{
+	return calloc(1, sizeof(struct insn_memo));
+}
+
+void insn_memo_destroy(struct insn_memo *memo)
+{
+	free(memo);
+}
+
+static struct memo *memo_of(struct insn_memo *memo, struct reading how, const u8 *bytes, u32 count)
+{
+	u32 hash = (u32)how.mode * 31 + count;
+
+	for (u32 i = 0; i < count; i++)
+		hash = hash * 31 + bytes[i];
+	return &memo->memo[hash % MEMOS];
+}
+
+static bool is_of(const struct memo *m, struct reading how, const u8 *bytes, u32 count)
+{
+	return m->count == count && m->how.mode == how.mode && m->how.stack == how.stack &&
+	       memcmp(m->bytes, bytes, count) == 0;
+}
+
+static bool decode(struct reading how, const u8 *bytes, u32 count, struct insn *out)
 {
 	ZydisDecoder decoder;
 
-	return count && ZYAN_SUCCESS(decoder_init(s, &decoder)) &&
+	return ZYAN_SUCCESS(ZydisDecoderInit(&decoder, how.mode, how.stack)) &&
 	       ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, count, &out->z, out->op));
+}
+
+bool insn_decode(struct insn_memo *memo, const struct engine_sregs *s, const u8 *bytes, u32 count,
+		 struct insn *out)
+{
+	struct reading how = reading_of(s);
+	struct memo *m;
+
+	if (!count)
+		return false;
+	count = count < ZYDIS_MAX_INSTRUCTION_LENGTH ? count : ZYDIS_MAX_INSTRUCTION_LENGTH;
+	if (!memo)
+		return decode(how, bytes, count, out);
+	m = memo_of(memo, how, bytes, count);
+	if (!is_of(m, how, bytes, count)) {
+		*m = (struct memo){ .how = how, .count = count };
+		memcpy(m->bytes, bytes, count);
+		m->decoded = decode(how, bytes, count, &m->insn);
+	}
+	if (m->decoded)
+		*out = m->insn;
+	return m->decoded;
 }
 
 u64 *insn_gpr_at(struct engine_regs *r, u32 i)
@@ -252,7 +320,7 @@ bool insn_touches(struct vp *vp, insn_touches_fn touches, void *ctx)
 		return false;
 	rip = insn_linear(&c.s, vp->vcpu->regs->rip);
 	n = walk_read_sregs(vp, &c.s, rip, bytes, sizeof(bytes));
-	if (insn_decode(&c.s, bytes, n, &insn)) {
+	if (insn_decode(vp->child ? vp->child->memo : NULL, &c.s, bytes, n, &insn)) {
 		if (scan_range(&c, rip, insn.z.length, false, true) ||
 		    scan_operands(&c, &insn, true) || scan_operands(&c, &insn, false))
 			return true;

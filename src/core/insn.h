@@ -10,6 +10,8 @@
 
 #include "core/vp.h"
 
+struct insn_memo;
+
 struct insn {
 	ZydisDecodedInstruction z;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
@@ -18,8 +20,19 @@ struct insn {
 /* Linear address of @rip. */
 u64 insn_linear(const struct engine_sregs *s, u64 rip);
 
-/* Decodes what begins at @bytes, of which @count are known. False: it is no instruction. */
-bool insn_decode(const struct engine_sregs *s, const u8 *bytes, u32 count, struct insn *out);
+/*
+ * What was decoded lately, of one VP. A driver reaches its device from few places, and to decode
+ * takes longer than all else that is done for an intercept here. NULL: no memory.
+ */
+struct insn_memo *insn_memo_create(void);
+void insn_memo_destroy(struct insn_memo *memo);
+
+/*
+ * Decodes what begins at @bytes, of which @count are known. False: it is no instruction. @memo:
+ * who may use it keeps others out; may be NULL.
+ */
+bool insn_decode(struct insn_memo *memo, const struct engine_sregs *s, const u8 *bytes, u32 count,
+		 struct insn *out);
 
 /* A general purpose register of any size: its value. False: not one. */
 bool insn_gpr(const struct engine_regs *r, ZydisRegister reg, u64 *value);

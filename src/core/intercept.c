@@ -58,7 +58,7 @@ static void fetch(struct stop *st)
 static bool decode(struct stop *st)
 {
 	fetch(st);
-	return insn_decode(&st->s, st->bytes,
+	return insn_decode(st->vp->child->memo, &st->s, st->bytes,
 			   st->byte_count < LENGTH_MAX ? st->byte_count : LENGTH_MAX, &st->insn);
 }
 
@@ -198,7 +198,8 @@ static bool find_back(struct stop *st, bool (*fits)(struct stop *st, void *arg),
 	for (u32 length = have; length > 0; length--) {
 		st->before = after;
 		if (after.rip < length ||
-		    !insn_decode(&st->s, code + LENGTH_MAX - length, length, &st->insn) ||
+		    !insn_decode(st->vp->child->memo, &st->s, code + LENGTH_MAX - length, length,
+				 &st->insn) ||
 		    st->insn.z.length != length)
 			continue;
 		st->before.rip = after.rip - length;
@@ -777,7 +778,7 @@ void intercept_missing_page(struct vp *vp, u64 gpa)
 	stop_init(&st, vp);
 	memcpy(st.bytes, nothing, sizeof(nothing));
 	st.byte_count = sizeof(nothing);
-	st.known = insn_decode(&st.s, nothing, sizeof(nothing), &st.insn);
+	st.known = insn_decode(vp->child->memo, &st.s, nothing, sizeof(nothing), &st.insn);
 	vp->child->ask_rip = st.before.rip;
 	send_memory(&st, &a);
 }
