@@ -71,6 +71,9 @@ struct kvm_vcpu {
 	/* A dropped IN or OUT is still KVM's; gone once RIP has moved. */
 	bool stale_io;
 	u64 stale_rip;
+	/* The IN of a hypercall that KVM finished last, and its length; 0: none yet. */
+	u64 in_rip;
+	u8 in_bytes;
 	/* The shared area holds what the vCPU has. */
 	bool sregs_shared, events_shared;
 	pid_t thread; /* atomic: whose run() is or was the last; 0: none so far */

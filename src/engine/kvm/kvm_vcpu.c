@@ -12,7 +12,8 @@
 #include "base/fd.h"
 #include "engine/kvm/kvm_internal.h"
 
-#define SYNC_FIELDS (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS)
+#define SYNC_FIELDS    (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS)
+#define INSN_BYTES_MAX 15u
 
 static_assert(sizeof(struct engine_regs) == sizeof(struct kvm_regs), "shared with the kernel");
 static_assert(offsetof(struct engine_regs, r8) == offsetof(struct kvm_regs, r8), "same order");
@@ -258,13 +259,39 @@ static void give_eax(struct kvm_vcpu *v)
 }
 
 /*
+ * Goes on behind the IN, with RAX as it is: KVM forgets an IN whose RIP was moved. How long the
+ * IN is, KVM has shown when it finished the same one before.
+ */
+static bool step_over(struct kvm_vcpu *v)
+{
+	struct engine_regs *r = v->vcpu.regs;
+
+	if (!v->in_bytes || r->rip != v->in_rip)
+		return false;
+	r->rip += v->in_bytes;
+	v->vcpu.regs_dirty = true;
+	return true;
+}
+
+static int finish_in(struct kvm_vcpu *v)
+{
+	u64 rip = v->vcpu.regs->rip, bytes;
+	int ret = kvm_vcpu_complete(&v->vcpu);
+
+	bytes = v->vcpu.regs->rip - rip;
+	v->in_rip = rip;
+	v->in_bytes = ret == 0 && bytes <= INSN_BYTES_MAX ? (u8)bytes : 0;
+	return ret;
+}
+
+/*
  * A result of 32 bits costs nothing that way: no registers are set, which would
- * also make KVM look anew for interrupts to inject. Others are set when the IN is over.
+ * also make KVM look anew for interrupts to inject.
  */
 static int give_result(struct kvm_vcpu *v)
 {
 	if (v->vcpu.regs->rax >> 32)
-		return kvm_vcpu_complete(&v->vcpu);
+		return step_over(v) ? 0 : finish_in(v);
 	give_eax(v);
 	if (v->vcpu.rax_only)
 		v->vcpu.regs_dirty = false;
