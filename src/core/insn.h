@@ -21,8 +21,8 @@ struct insn {
 u64 insn_linear(const struct engine_sregs *s, u64 rip);
 
 /*
- * What was decoded lately, of one VP. A driver reaches its device from few places, and to decode
- * takes longer than all else that is done for an intercept here. NULL: no memory.
+ * What was decoded lately, of one VP: a driver reaches its device from few places. NULL: no
+ * memory.
  */
 struct insn_memo *insn_memo_create(void);
 void insn_memo_destroy(struct insn_memo *memo);

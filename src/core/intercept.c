@@ -58,8 +58,7 @@ static void fetch(struct stop *st)
 static bool decode(struct stop *st)
 {
 	fetch(st);
-	return insn_decode(st->vp->child->memo, &st->s, st->bytes,
-			   st->byte_count < LENGTH_MAX ? st->byte_count : LENGTH_MAX, &st->insn);
+	return insn_decode(st->vp->child->memo, &st->s, st->bytes, st->byte_count, &st->insn);
 }
 
 static bool is_gpa(struct stop *st, u64 gva, u64 gpa)
